@@ -25,7 +25,7 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/n
 export PATH=$PWD/$tools/bin:$PWD/$tools/zig/bin:$PATH LC_ALL=C TZ=UTC
 umask 022
 
-# What is missing is said before the build, which takes minutes, and not after it.
+# Missing tools are reported before the build, which takes minutes.
 needs() {
     local missing=()
     command -v cargo >/dev/null || missing+=("cargo (rustup)")

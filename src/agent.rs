@@ -1,14 +1,14 @@
 //! Starts the threads, connects them, supervises them, and shuts them down in order. Only this module knows all stages.
 //!
-//! Each source has a reader thread and one thread per sink. With files and an API it has another thread for the requests
-//! of the API. One commit thread serves all sources. The main thread waits for signals and for the end of any thread. A thread that ends unexpectedly
-//! ends the process, because systemd can restart a process and not a thread.
+//! Each source has a reader thread and one thread per sink. With files and an API it has another thread for the
+//! requests of the API. One commit thread serves all sources. The main thread waits for signals and for the end of any
+//! thread. A thread that ends unexpectedly ends the process, because systemd can restart a process and not a thread.
 
 mod api_driver;
 mod api_requests;
 mod build;
+mod build_context;
 mod commit;
-mod common;
 mod encoder;
 mod fallback;
 mod flow_control;
@@ -29,8 +29,8 @@ mod summary;
 mod supervisor;
 mod threads;
 
-pub use commit::ToCommit;
-pub use common::{AgentError, Mode};
+pub use build_context::{AgentError, Mode};
+pub use commit::CommitMessage;
 pub use encoder::Encoder;
 pub use flow_control::FlowControl;
 pub use held_searches::HeldSearches;

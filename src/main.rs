@@ -9,7 +9,7 @@ use confluence_audit_agent::cli::{
     self, Cli, Command, ConvertArgs, LedgerCommand, QuarantineCommand, RunArgs, SetupCommand, StateCommand,
     StateLocation,
 };
-use confluence_audit_agent::commands::output::{OptionalOutput, complain};
+use confluence_audit_agent::commands::output::{OptionalOutput, print_error};
 use confluence_audit_agent::commands::{
     check, convert, find, generate, ledger, prove, quarantine, reconcile, run, setup, state, verify,
 };
@@ -103,19 +103,19 @@ fn convert_files(args: &ConvertArgs) -> u8 {
     ) {
         Ok(code) => code,
         Err(error) => {
-            complain(&telemetry::chain(&error));
+            print_error(&telemetry::chain(&error));
             code::TRY_AGAIN
         }
     }
 }
 
 fn state_command(args: &StateCommand) -> u8 {
-    let place = match args {
+    let location = match args {
         StateCommand::Show(args) => &args.location,
         StateCommand::Forget(args) => &args.location,
         StateCommand::Export(args) => &args.location,
     };
-    let dir = match config::state_dir(place) {
+    let dir = match config::state_dir(location) {
         Ok(dir) => dir,
         Err(errors) => return refuse(&errors),
     };
@@ -158,8 +158,8 @@ fn ledger_command(args: &LedgerCommand) -> u8 {
     }
 }
 
-fn with_state_dir(place: &StateLocation, work: impl FnOnce(&Path) -> io::Result<u8>) -> u8 {
-    match config::state_dir(place) {
+fn with_state_dir(location: &StateLocation, work: impl FnOnce(&Path) -> io::Result<u8>) -> u8 {
+    match config::state_dir(location) {
         Ok(dir) => printed(work(&dir)),
         Err(errors) => refuse(&errors),
     }
@@ -185,7 +185,7 @@ fn output_exit_code(result: io::Result<u8>, if_pipe_closed: u8) -> u8 {
         (Ok(code), Err(error)) if broken(&error) => code,
         (Err(error), _) if broken(&error) => if_pipe_closed,
         (Err(error), _) | (Ok(_), Err(error)) => {
-            complain(&format!("failed to write: {error}"));
+            print_error(&format!("failed to write: {error}"));
             code::TRY_AGAIN
         }
     }

@@ -48,7 +48,8 @@ pub struct FileEntry {
     /// 0 if the file has other content now, see [`FileEntry::is_replaced`].
     pub ino: u64,
     /// Number of times that the file was truncated or rewritten.
-    pub epoch: u32,
+    #[serde(rename = "epoch")]
+    pub truncations: u32,
     /// Fingerprint of the first bytes that were read, at most 1,024. If nothing was read yet, of those that were
     /// there when the file was found.
     #[serde(rename = "prefix")]
@@ -68,9 +69,40 @@ pub struct FileEntry {
     /// Digest of the bytes before `offset`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<ReadDigest>,
-    /// When the file was last compared with its digest. 0: never; negative: it is to be compared now.
-    #[serde(default)]
-    pub compared_ms: i64,
+    #[serde(default, rename = "compared_ms")]
+    pub verification: Verification,
+}
+
+/// When a file was last verified against its digest.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[serde(from = "i64", into = "i64")]
+pub enum Verification {
+    #[default]
+    Never,
+    /// The file has changed: it is to be verified now.
+    Requested,
+    /// In milliseconds since 1970.
+    At(i64),
+}
+
+impl From<i64> for Verification {
+    fn from(stored: i64) -> Verification {
+        match stored {
+            0 => Verification::Never,
+            ..0 => Verification::Requested,
+            at_ms => Verification::At(at_ms),
+        }
+    }
+}
+
+impl From<Verification> for i64 {
+    fn from(verification: Verification) -> i64 {
+        match verification {
+            Verification::Never => 0,
+            Verification::Requested => -1,
+            Verification::At(at_ms) => at_ms.max(1),
+        }
+    }
 }
 
 impl FileEntry {
@@ -90,8 +122,9 @@ pub struct SinkMark {
     pub path: PathBuf,
     pub dev: u64,
     pub ino: u64,
-    /// Number of the output's rotations.
-    pub generation: u64,
+    /// Number of times that the output was rotated.
+    #[serde(rename = "generation")]
+    pub rotation: u64,
     /// Length in bytes.
     pub length: u64,
     #[serde(default, skip_serializing_if = "DeletedOutputs::is_none")]
@@ -228,7 +261,7 @@ pub struct Progress {
     pub api: Option<ApiCursor>,
     /// The positions of delivered events follow later. Until then output lengths in the checkpoint stay unchanged:
     /// after a crash there would be events that no position and no length covers.
-    pub withheld: bool,
+    pub positions_pending: bool,
     /// How far the API was read for nodes whose files are not read.
     pub api_other_nodes: Option<ApiCursor>,
     pub nodes: Option<ClusterNodes>,
@@ -242,8 +275,8 @@ pub struct Progress {
 
 impl Progress {
     pub fn is_empty(&self) -> bool {
-        let nothing = |withheld| Progress { withheld, ..Progress::default() };
-        *self == nothing(self.withheld)
+        let nothing = |positions_pending| Progress { positions_pending, ..Progress::default() };
+        *self == nothing(self.positions_pending)
     }
 
     /// Adds later changes. For a file or a cursor the newest replaces the earlier ones.

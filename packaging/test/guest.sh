@@ -10,21 +10,21 @@ export DEBIAN_FRONTEND=noninteractive SYSTEMD_PAGER='' LC_ALL=C
 systemd=$(systemctl --version | awk 'NR == 1 { print $2 }')
 passed=0 failed=0
 
-ok() { passed=$((passed + 1)); }
-no() {
+pass() { passed=$((passed + 1)); }
+fail() {
     failed=$((failed + 1))
     echo "FAILED ${FUNCNAME[2]}: $*"
 }
-# is WHAT GOT WANTED
-is() { if [ "$2" = "$3" ]; then ok; else no "$1 is '$2', not '$3'"; fi; }
-# that WHAT COMMAND…
-that() {
+# assert_equal WHAT GOT WANTED
+assert_equal() { if [ "$2" = "$3" ]; then pass; else fail "$1 is '$2', not '$3'"; fi; }
+# assert_succeeds WHAT COMMAND…
+assert_succeeds() {
     local what=$1
     shift
-    if "$@" >/tmp/out 2>&1; then ok; else no "$what: $(tail -n 3 /tmp/out)"; fi
+    if "$@" >/tmp/out 2>&1; then pass; else fail "$what: $(tail -n 3 /tmp/out)"; fi
 }
-# soon SECONDS COMMAND…: waits until it succeeds
-soon() {
+# wait_for SECONDS COMMAND…: waits until it succeeds
+wait_for() {
     local tries=$(($1 * 10))
     shift
     for ((; tries > 0; tries--)); do
@@ -36,7 +36,7 @@ soon() {
 skipped() { echo "skipped: ${FUNCNAME[1]}: $*"; }
 
 # Where control groups are nested, the machine's kernel may refuse one to systemd ("Failed to kill control group … Input/output
-# error"), and the start ends with 219/CGROUP before anything of the package runs. Such a start is tried again, once, and said.
+# error"), and the start ends with 219/CGROUP before anything of the package runs. Such a start is retried once, and logged.
 # Whatever else fails fails.
 exec 3>&1
 no_control_group() { [ "$(command systemctl show -p ExecMainStatus --value "$1")" = 219 ]; }
@@ -65,7 +65,7 @@ journal() {
     journalctl --sync 2>/dev/null
     journalctl -b --no-pager -o cat -u $unit
 }
-said() { journal | grep -q -- "$1"; }
+journal_has() { journal | grep -q -- "$1"; }
 # signal SIG: to the agent, and never to 0, which would be everyone here
 signal() {
     local pid
@@ -73,19 +73,19 @@ signal() {
     [ "$pid" -gt 1 ] && kill "-$1" "$pid"
 }
 other_pid() { [ "$(property MainPID)" != "$1" ] && [ "$(property MainPID)" -gt 1 ] && systemctl is-active -q $unit; }
-dropin() {
+set_dropin() {
     mkdir -p /run/systemd/system/$unit.d
     printf '[Service]\n%s\n' "$@" | sed '2,${/^\[Service\]$/d}' >/run/systemd/system/$unit.d/test.conf
     systemctl daemon-reload
 }
-no_dropin() {
+clear_dropin() {
     rm -rf /run/systemd/system/$unit.d
     systemctl daemon-reload
 }
 
 # Confluence writes the next so many lines, as its own user.
 lines=$(cat /root/lines 2>/dev/null || echo 0)
-writes() {
+write_lines() {
     local first=$((lines + 1)) last=$((lines + $1))
     runuser -u confluence -- bash -c '
         for ((n = $2; n <= $3; n++)); do
@@ -96,11 +96,11 @@ writes() {
 }
 # Every line so far is in the output, once.
 numbers() { cat $output 2>/dev/null | sed -n 's/.*seq-\([0-9]*\)-end.*/\1/p'; }
-all_there() { [ "$(numbers | sort -u | wc -l)" -ge "$lines" ]; }
-delivered_once() {
-    soon 30 all_there
-    is "events in the output" "$(numbers | wc -l)" "$lines"
-    is "different events in the output" "$(numbers | sort -u | wc -l)" "$lines"
+all_delivered() { [ "$(numbers | sort -u | wc -l)" -ge "$lines" ]; }
+assert_delivered_once() {
+    wait_for 30 all_delivered
+    assert_equal "events in the output" "$(numbers | wc -l)" "$lines"
+    assert_equal "different events in the output" "$(numbers | sort -u | wc -l)" "$lines"
 }
 
 install_package() {
@@ -157,91 +157,91 @@ a_confluence_host() {
 # Installed: the user, the group, the modes and one next step, and nothing has been started.
 installs() {
     install_package old
-    is "exit code of the installation" $? 0
-    is "state" "$(state)" "disabled inactive"
-    that "the next step is named" grep -q "systemctl enable --now $name" /tmp/install.log
-    that "the user is a member of group confluence" sh -c "id -nG $name | grep -qw confluence"
-    is "configuration" "$(stat -c '%a %U %G' $config)" "640 root $name"
-    is "directory of the configuration" "$(stat -c '%a %U %G' /etc/$name)" "750 root $name"
-    is "credentials" "$(stat -c '%a %U %G' /etc/$name/credentials)" "700 root root"
-    that "check finds nothing wrong" runuser -u $name -- $name check --fast
-    that "man page" test -e /usr/share/man/man5/$name.toml.5.gz
-    [ "$family" = deb ] || is "rpm -V" "$(rpm -V $name)" ""
+    assert_equal "exit code of the installation" $? 0
+    assert_equal "state" "$(state)" "disabled inactive"
+    assert_succeeds "the next step is named" grep -q "systemctl enable --now $name" /tmp/install.log
+    assert_succeeds "the user is a member of group confluence" sh -c "id -nG $name | grep -qw confluence"
+    assert_equal "configuration" "$(stat -c '%a %U %G' $config)" "640 root $name"
+    assert_equal "directory of the configuration" "$(stat -c '%a %U %G' /etc/$name)" "750 root $name"
+    assert_equal "credentials" "$(stat -c '%a %U %G' /etc/$name/credentials)" "700 root root"
+    assert_succeeds "check finds nothing wrong" runuser -u $name -- $name check --fast
+    assert_succeeds "man page" test -e /usr/share/man/man5/$name.toml.5.gz
+    [ "$family" = deb ] || assert_equal "rpm -V" "$(rpm -V $name)" ""
     $name --version
 }
 
 # Started by the one step, it is ready, reads through a home of mode 0700, and says how it is.
 starts() {
-    writes 20
-    that "enable --now" systemctl enable --now $unit
-    is "state" "$(state)" "enabled active"
-    delivered_once
-    writes 20
-    delivered_once
-    that "it says how it is" soon 15 sh -c "systemctl show -p StatusText --value $unit | grep -q following"
-    is "state directory" "$(stat -c '%a %U' /var/lib/$name)" "700 $name"
-    is "output" "$(stat -c '%a %U' $output)" "600 $name"
-    that "nobody else reads the output" sh -c "! runuser -u tester -- cat $output"
+    write_lines 20
+    assert_succeeds "enable --now" systemctl enable --now $unit
+    assert_equal "state" "$(state)" "enabled active"
+    assert_delivered_once
+    write_lines 20
+    assert_delivered_once
+    assert_succeeds "it says how it is" wait_for 15 sh -c "systemctl show -p StatusText --value $unit | grep -q following"
+    assert_equal "state directory" "$(stat -c '%a %U' /var/lib/$name)" "700 $name"
+    assert_equal "output" "$(stat -c '%a %U' $output)" "600 $name"
+    assert_succeeds "nobody else reads the output" sh -c "! runuser -u tester -- cat $output"
 }
 
 f62_unit() {
     local score
-    that "systemd-analyze verify" systemd-analyze verify --man=no $unit
-    [ "$systemd" -lt 252 ] || is "what systemd-analyze verify says" "$(cat /tmp/out)" ""
+    assert_succeeds "systemd-analyze verify" systemd-analyze verify --man=no $unit
+    [ "$systemd" -lt 252 ] || assert_equal "what systemd-analyze verify says" "$(cat /tmp/out)" ""
     score=$(systemd-analyze security --no-pager $unit | sed -n 's/.*exposure level for [^:]*: \([0-9.]*\).*/\1/p')
     echo "exposure score by systemd $systemd: $score"
     if [ "$systemd" -lt 252 ]; then
         skipped "systemd $systemd knows fewer ways to be shut in; the score counts from 252 on"
     else
-        that "the score is 1.2 or lower" awk "BEGIN { exit !($score <= 1.2 && $score > 0) }"
+        assert_succeeds "the score is 1.2 or lower" awk "BEGIN { exit !($score <= 1.2 && $score > 0) }"
     fi
-    [ "$systemd" -lt 252 ] || is "lines of the unit that systemd does not understand" \
+    [ "$systemd" -lt 252 ] || assert_equal "lines of the unit that systemd does not understand" \
         "$(journalctl -b --no-pager -o cat | grep -cE "$name.*(Unknown|Failed to parse)")" 0
     systemctl daemon-reload
 
     # A wrong configuration: down at once, down it stays, and the journal says why.
     cp $config /root/config
     printf '\n[nonsense]\nx = 1\n' >>$config
-    dropin RestartSec=1
+    set_dropin RestartSec=1
     systemctl restart $unit 2>/dev/null
     sleep 4
-    is "state after a wrong configuration" "$(property ActiveState) $(property ExecMainStatus) $(property NRestarts)" "failed 78 0"
-    that "the journal has the reason" said 'nonsense'
+    assert_equal "state after a wrong configuration" "$(property ActiveState) $(property ExecMainStatus) $(property NRestarts)" "failed 78 0"
+    assert_succeeds "the journal has the reason" journal_has 'nonsense'
     cat /root/config >$config
-    no_dropin
+    clear_dropin
     systemctl reset-failed $unit
-    that "it starts with the right one" systemctl start $unit
-    writes 5
-    delivered_once
+    assert_succeeds "it starts with the right one" systemctl start $unit
+    write_lines 5
+    assert_delivered_once
 }
 
 is_killed() {
     local pid
-    dropin RestartSec=1
+    set_dropin RestartSec=1
     pid=$(property MainPID)
-    writes 200
+    write_lines 200
     signal KILL
-    that "started again" soon 20 other_pid "$pid"
-    is "restarts" "$(property NRestarts)" 1
-    writes 5
-    delivered_once
-    no_dropin
+    assert_succeeds "started again" wait_for 20 other_pid "$pid"
+    assert_equal "restarts" "$(property NRestarts)" 1
+    write_lines 5
+    assert_delivered_once
+    clear_dropin
 }
 
 starves_the_watchdog() {
     local pid
-    dropin WatchdogSec=2 RestartSec=1
+    set_dropin WatchdogSec=2 RestartSec=1
     systemctl restart $unit
     pid=$(property MainPID)
     sleep 5
-    is "the process after two periods" "$(property MainPID)" "$pid"
+    assert_equal "the process after two periods" "$(property MainPID)" "$pid"
     signal STOP
-    that "started again" soon 30 other_pid "$pid"
-    that "by the watchdog" said 'Watchdog timeout'
-    no_dropin
+    assert_succeeds "started again" wait_for 30 other_pid "$pid"
+    assert_succeeds "by the watchdog" journal_has 'Watchdog timeout'
+    clear_dropin
     systemctl restart $unit
-    writes 5
-    delivered_once
+    write_lines 5
+    assert_delivered_once
 }
 
 # The way to the audit files, when what was bound is created again.
@@ -250,29 +250,29 @@ gets_a_new_view() {
     pid=$(property MainPID)
     rm -rf $audit
     runuser -u confluence -- mkdir -m 750 $audit
-    writes 5
-    delivered_once
-    is "the process after log/audit was created again" "$(property MainPID)" "$pid"
-    dropin RestartSec=1
+    write_lines 5
+    assert_delivered_once
+    assert_equal "the process after log/audit was created again" "$(property MainPID)" "$pid"
+    set_dropin RestartSec=1
     rm -rf $home/log
     runuser -u confluence -- mkdir -m 750 -p $audit
-    that "started again" soon 30 other_pid "$pid"
-    is "its exit code" "$(journal | grep -c 'status=75')" 1
-    writes 5
-    delivered_once
-    no_dropin
+    assert_succeeds "started again" wait_for 30 other_pid "$pid"
+    assert_equal "its exit code" "$(journal | grep -c 'status=75')" 1
+    write_lines 5
+    assert_delivered_once
+    clear_dropin
 }
 
 # Confluence makes its log directory after the agent has started: it is out of the service's sight at first.
 finds_what_is_made_later() {
     systemctl stop $unit
     mv $home/log $home/log.away
-    that "it starts without a directory to read" systemctl start $unit
-    that "it says what it waits for" sh -c "systemctl show -p StatusText --value $unit | grep -q 'does not exist'"
+    assert_succeeds "it starts without a directory to read" systemctl start $unit
+    assert_succeeds "it says what it waits for" sh -c "systemctl show -p StatusText --value $unit | grep -q 'does not exist'"
     mv $home/log.away $home/log
-    writes 5
-    soon 90 all_there
-    delivered_once
+    write_lines 5
+    wait_for 90 all_delivered
+    assert_delivered_once
 }
 
 # From inside: what the agent needs is allowed, and nothing else.
@@ -282,37 +282,37 @@ is_shut_in() {
     echo token >/etc/$name/credentials/token
     chmod 600 /etc/$name/credentials/token
     echo t >/root/t
-    dropin Type=oneshot WatchdogSec=0 Restart=no ExecStartPre= ExecStart= "ExecStart=/usr/local/bin/probe $home" \
+    set_dropin Type=oneshot WatchdogSec=0 Restart=no ExecStartPre= ExecStart= "ExecStart=/usr/local/bin/probe $home" \
         ExecPaths=/usr/local/bin/probe
     systemctl stop $unit
-    that "the probe runs" systemctl start $unit
+    assert_succeeds "the probe runs" systemctl start $unit
     while IFS='=' read -r name_ verdict; do
         verdict=${verdict%% *}
         case $name_ in
         'write state' | 'write logs' | 'read audit' | 'read audit file' | 'read config' | 'socket unix')
-            is "$name_" "$verdict" allowed
+            assert_equal "$name_" "$verdict" allowed
             ;;
         'read credential')
-            if [ "$systemd" -ge 252 ]; then is "$name_" "$verdict" allowed; else is "$name_" "$verdict" refused; fi
+            if [ "$systemd" -ge 252 ]; then assert_equal "$name_" "$verdict" allowed; else assert_equal "$name_" "$verdict" refused; fi
             ;;
         'bind udp')
-            if [ "$verdict" = refused ]; then ok; else skipped "$name_: this machine or systemd $systemd cannot enforce it"; fi
+            if [ "$verdict" = refused ]; then pass; else skipped "$name_: this machine or systemd $systemd cannot enforce it"; fi
             ;;
         'execute '*)
-            if [ "$systemd" -ge 248 ]; then is "$name_" "$verdict" refused; else skipped "$name_: systemd $systemd cannot"; fi
+            if [ "$systemd" -ge 248 ]; then assert_equal "$name_" "$verdict" refused; else skipped "$name_: systemd $systemd cannot"; fi
             ;;
-        *) is "$name_" "$verdict" refused ;;
+        *) assert_equal "$name_" "$verdict" refused ;;
         esac
     done <$probe
-    that "the probe has reported at least 40 things" test "$(wc -l <$probe)" -ge 40
+    assert_succeeds "the probe has reported at least 40 things" test "$(wc -l <$probe)" -ge 40
     rm -f /usr/local/bin/probe $probe /root/t /var/lib/$name/socket
-    no_dropin
-    that "it starts with a credential" systemctl start $unit
-    that "nobody else reads the credential" sh -c "! runuser -u tester -- cat /run/credentials/$unit/c_token"
+    clear_dropin
+    assert_succeeds "it starts with a credential" systemctl start $unit
+    assert_succeeds "nobody else reads the credential" sh -c "! runuser -u tester -- cat /run/credentials/$unit/c_token"
     memory=/sys/fs/cgroup$(property ControlGroup)/memory.max
-    if [ -f "$memory" ]; then is "memory limit" "$(cat "$memory")" $((384 * 1024 * 1024)); else skipped "no memory controller here"; fi
-    writes 5
-    delivered_once
+    if [ -f "$memory" ]; then assert_equal "memory limit" "$(cat "$memory")" $((384 * 1024 * 1024)); else skipped "no memory controller here"; fi
+    write_lines 5
+    assert_delivered_once
 }
 
 # A second instance by the template unit: its own configuration, its own state.
@@ -327,12 +327,12 @@ has_a_second_instance() {
     mkdir -p "/run/systemd/system/$name@second.service.d"
     printf '[Service]\nPrivateUsers=no\nSystemCallFilter=fchown\n' >"/run/systemd/system/$name@second.service.d/group.conf"
     systemctl daemon-reload
-    that "the template verifies" systemd-analyze verify --man=no $name@second.service
-    that "it starts" systemctl start $name@second.service
-    that "it delivers" soon 20 sh -c "[ \"\$(wc -l </var/log/$name/second.ndjson)\" -ge 5 ]"
-    is "its state" "$(stat -c '%a %U' /var/lib/$name-instances/second)" "700 $name"
-    is "its output" "$(stat -c '%a %U %G' /var/log/$name/second.ndjson)" "640 $name audit-readers"
-    that "it stops" systemctl stop $name@second.service
+    assert_succeeds "the template verifies" systemd-analyze verify --man=no $name@second.service
+    assert_succeeds "it starts" systemctl start $name@second.service
+    assert_succeeds "it delivers" wait_for 20 sh -c "[ \"\$(wc -l </var/log/$name/second.ndjson)\" -ge 5 ]"
+    assert_equal "its state" "$(stat -c '%a %U' /var/lib/$name-instances/second)" "700 $name"
+    assert_equal "its output" "$(stat -c '%a %U %G' /var/log/$name/second.ndjson)" "640 $name audit-readers"
+    assert_succeeds "it stops" systemctl stop $name@second.service
     rm -r /etc/$name/second.toml "/run/systemd/system/$name@second.service.d"
     systemctl daemon-reload
 }
@@ -345,19 +345,19 @@ polls_an_api() {
         '[[sink]]' 'name = "local"' 'type = "file"' "path = \"/var/log/$name/api.ndjson\"" >/etc/$name/api.toml
     chgrp $name /etc/$name/api.t*
     chmod 640 /etc/$name/api.t*
-    that "it starts" systemctl enable --now $name@api.service
+    assert_succeeds "it starts" systemctl enable --now $name@api.service
 }
 
 # There was no network at boot, nobody started it by hand, and it runs.
 f62_boot_without_network() {
-    is "interfaces" "$(find /sys/class/net -mindepth 1 -printf '%f ')" "lo "
-    is "state after the boot" "$(state)" "enabled active"
-    is "restarts since the boot" "$(restarts $unit)" 0
-    that "the instance that polls is there" systemctl is-active $name@api.service
-    is "its restarts since the boot" "$(restarts $name@api.service)" 0
-    that "it says what is wrong" soon 40 sh -c "systemctl show -p StatusText --value $name@api.service | grep -q '^api: .*192.0.2.1'"
-    writes 10
-    delivered_once
+    assert_equal "interfaces" "$(find /sys/class/net -mindepth 1 -printf '%f ')" "lo "
+    assert_equal "state after the boot" "$(state)" "enabled active"
+    assert_equal "restarts since the boot" "$(restarts $unit)" 0
+    assert_succeeds "the instance that polls is there" systemctl is-active $name@api.service
+    assert_equal "its restarts since the boot" "$(restarts $name@api.service)" 0
+    assert_succeeds "it says what is wrong" wait_for 40 sh -c "systemctl show -p StatusText --value $name@api.service | grep -q '^api: .*192.0.2.1'"
+    write_lines 10
+    assert_delivered_once
 }
 
 f61_upgrade_matrix() {
@@ -366,66 +366,66 @@ f61_upgrade_matrix() {
     sed -i 's/^#namespace = .*/namespace = "edited"/' $config
     systemctl restart $unit
     pid=$(property MainPID)
-    is "version" "$(version)" 0.0.1-1
+    assert_equal "version" "$(version)" 0.0.1-1
     (sleep 1; exec "$here/guest.sh" write "$family") &
     install_package new upgrade
-    is "exit code of the upgrade" $? 0
+    assert_equal "exit code of the upgrade" $? 0
     wait
     lines=$(cat /root/lines)
-    is "version" "$(version)" "$(cat "$here/version")-1"
-    that "started again" other_pid "$pid"
-    is "state" "$(state)" "enabled active"
-    that "the instance runs" systemctl is-active $name@api.service
-    that "the edited configuration is kept" grep -q '^namespace = "edited"' $config
+    assert_equal "version" "$(version)" "$(cat "$here/version")-1"
+    assert_succeeds "started again" other_pid "$pid"
+    assert_equal "state" "$(state)" "enabled active"
+    assert_succeeds "the instance runs" systemctl is-active $name@api.service
+    assert_succeeds "the edited configuration is kept" grep -q '^namespace = "edited"' $config
     kept=$config.dpkg-dist
     [ "$family" = deb ] || kept=$config.rpmnew
-    that "the new default is next to it" grep -q '^#namespace' "$kept"
-    is "mode of the configuration" "$(stat -c '%a %G' $config)" "640 $name"
-    delivered_once
-    is "events with the edit" "$(grep -c '"namespace":"edited"' $output)" 300
+    assert_succeeds "the new default is next to it" grep -q '^#namespace' "$kept"
+    assert_equal "mode of the configuration" "$(stat -c '%a %G' $config)" "640 $name"
+    assert_delivered_once
+    assert_equal "events with the edit" "$(grep -c '"namespace":"edited"' $output)" 300
 
     # Stopped and disabled it stays so.
     systemctl disable -q --now $unit
     install_package new reinstall
-    is "state after the same version again" "$(state)" "disabled inactive"
-    writes 5
+    assert_equal "state after the same version again" "$(state)" "disabled inactive"
+    write_lines 5
     systemctl enable -q --now $unit
-    delivered_once
+    assert_delivered_once
 
     # Downgrade, and back.
     install_package old downgrade
-    is "version after the downgrade" "$(version)" 0.0.1-1
-    is "state after the downgrade" "$(state)" "enabled active"
-    writes 5
-    delivered_once
+    assert_equal "version after the downgrade" "$(version)" 0.0.1-1
+    assert_equal "state after the downgrade" "$(state)" "enabled active"
+    write_lines 5
+    assert_delivered_once
     install_package new upgrade
-    writes 5
-    delivered_once
-    that "the edited configuration is kept" grep -q '^namespace = "edited"' $config
+    write_lines 5
+    assert_delivered_once
+    assert_succeeds "the edited configuration is kept" grep -q '^namespace = "edited"' $config
 
     # Removed: stopped, and its state and configuration stay.
     remove_package
-    is "exit code of the removal" $? 0
-    is "processes of a removed agent" "$(pgrep -c -x "${name:0:15}")" 0
-    that "the program is gone" test ! -e /usr/bin/$name
-    that "the state stays" test -e /var/lib/$name/db
-    that "the output stays" test -s $output
+    assert_equal "exit code of the removal" $? 0
+    assert_equal "processes of a removed agent" "$(pgrep -c -x "${name:0:15}")" 0
+    assert_succeeds "the program is gone" test ! -e /usr/bin/$name
+    assert_succeeds "the state stays" test -e /var/lib/$name/db
+    assert_succeeds "the output stays" test -s $output
     if [ "$family" = deb ]; then
-        that "the configuration stays" grep -q '^namespace = "edited"' $config
+        assert_succeeds "the configuration stays" grep -q '^namespace = "edited"' $config
     else
-        that "the edited configuration stays as rpm keeps it" grep -q '^namespace = "edited"' $config.rpmsave
+        assert_succeeds "the edited configuration stays as rpm keeps it" grep -q '^namespace = "edited"' $config.rpmsave
     fi
-    writes 5
+    write_lines 5
     install_package new
     [ "$family" = deb ] || cat $config.rpmsave >$config
-    that "it starts again" systemctl enable --now $unit
-    delivered_once
-    that "events of the time between carry the edit" sh -c "tail -n 5 $output | grep -q '\"namespace\":\"edited\"'"
+    assert_succeeds "it starts again" systemctl enable --now $unit
+    assert_delivered_once
+    assert_succeeds "events of the time between carry the edit" sh -c "tail -n 5 $output | grep -q '\"namespace\":\"edited\"'"
 
     # Purged: nothing is left.
     if [ "$family" = deb ]; then
         dpkg -P $name >/tmp/purge.log 2>&1
-        is "exit code of the purge" $? 0
+        assert_equal "exit code of the purge" $? 0
     else
         # As docs/DEPLOY.md says for rpm, which has no purge.
         remove_package
@@ -433,10 +433,10 @@ f61_upgrade_matrix() {
         userdel $name
     fi
     files >/root/files-after
-    is "files that are left" "$(diff /root/files-before /root/files-after)" ""
-    that "no user is left" sh -c "! getent passwd $name"
-    that "no group is left" sh -c "! getent group $name"
-    is "the unit" "$(systemctl show -p LoadState --value $unit)" not-found
+    assert_equal "files that are left" "$(diff /root/files-before /root/files-after)" ""
+    assert_succeeds "no user is left" sh -c "! getent passwd $name"
+    assert_succeeds "no group is left" sh -c "! getent group $name"
+    assert_equal "the unit" "$(systemctl show -p LoadState --value $unit)" not-found
 }
 
 case $phase in
@@ -455,7 +455,7 @@ after)
     done
     ;;
 write)
-    writes 300
+    write_lines 300
     exit
     ;;
 esac

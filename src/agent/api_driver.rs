@@ -190,7 +190,7 @@ impl ApiDriver {
     }
 
     /// Whether a run with `once` may end: everything was read, or waiting does not help.
-    pub(super) fn is_drained(&self) -> bool {
+    pub(super) fn nothing_left_to_read(&self) -> bool {
         self.all(|api| api.is_drained(ONCE_FAILURES_MAX))
     }
 

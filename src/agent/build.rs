@@ -2,8 +2,8 @@
 
 use super::api_driver::ApiDriver;
 use super::api_requests::ApiRequests;
+use super::build_context::{AgentError, BuildContext, Mode};
 use super::commit::{self, Settings, SourceProgress};
-use super::common::{AgentError, Common, Mode};
 use super::encoder::Encoder;
 use super::fallback::Fallback;
 use super::flow_control::FlowControl;
@@ -27,7 +27,7 @@ use crate::record::IdHasher;
 use crate::sink;
 use crate::source::api::Api;
 use crate::source::files::AuditFiles;
-use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
+use crate::source::files::wake::{DirectoryWatch, Wake, watch_growing_files};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -57,12 +57,12 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         name: enrichment.host.name.clone().unwrap_or_else(|| crate::NAME.to_owned()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let common = Common { config, mode, agent, enrichment, ended, commits };
-    let (mut sinks, mut streams, mut readers) = (Vec::new(), Vec::new(), Vec::new());
+    let common = BuildContext { config, mode, agent, enrichment, ended, commits };
+    let (mut sinks, mut sources, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
         let (threads, progress, reader) = build_source(&common, number, source, &mut state_store)?;
         sinks.extend(threads);
-        streams.push(progress);
+        sources.push(progress);
         readers.push(reader);
     }
     let settings = Settings {
@@ -71,17 +71,17 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
     };
     let store = state_store.store;
     spawn("checkpoint".to_owned(), &common.ended, move || {
-        EndedWith::Commit(commit::run(store, streams, settings, to_commit))
+        EndedWith::Commit(commit::run(store, sources, settings, to_commit))
     })?;
     if mode.dry_run || config.sinks.iter().any(|sink| sink.kind == SinkKind::Stdout) {
         watch_stdout(mode, common.ended.clone())?;
     }
     let flows = readers.iter().map(|(reader, _)| reader.flow.clone()).collect();
     let names = readers.iter().map(|(reader, _)| (reader.source.clone(), None)).collect();
-    for (stream, (reader, ingest)) in readers.into_iter().enumerate() {
+    for (source_index, (reader, ingest)) in readers.into_iter().enumerate() {
         spawn(format!("source {}", reader.source), &common.ended, move || {
             let total = reader.run(ingest);
-            EndedWith::Reader { stream, total }
+            EndedWith::Reader { source_index, total }
         })?;
     }
     Ok(Running {
@@ -104,8 +104,8 @@ type SourceParts = (Vec<SinkThread>, SourceProgress, (Reader, Ingest));
 
 /// Starts the sinks of a source, and builds its reader.
 fn build_source(
-    common: &Common,
-    stream: usize,
+    common: &BuildContext,
+    source_index: usize,
     source: &SourceConfig,
     state_store: &mut StateStore,
 ) -> Result<SourceParts, AgentError> {
@@ -117,7 +117,7 @@ fn build_source(
     // A dry run prints the events of the first sink only, because two sinks would mix on standard output.
     let sinks_used = if common.mode.dry_run { 1 } else { sinks.len() };
     for (pipeline, sink) in sinks.iter().take(sinks_used).enumerate() {
-        let index = SinkIndex { stream, pipeline };
+        let index = SinkIndex { source_index, pipeline };
         let (thread, pipeline, mark) = sinks::start(common, index, source, sink, &state, &flow)?;
         threads.push(thread);
         pipelines.push(pipeline);
@@ -146,7 +146,7 @@ fn build_source(
     });
     let sealing = (!common.mode.dry_run)
         .then(|| Sealing::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval));
-    let encoder = Encoder::new(stream, pipelines, common.commits.clone());
+    let encoder = Encoder::new(source_index, pipelines, common.commits.clone());
     let ingest = ingest(source, &state, encoder, opened, api.as_ref());
     let api = api.map(|api| api_driver(common, source, api, &state, &flow));
     let reader = Reader {
@@ -270,7 +270,7 @@ fn open_state(config: &Config, mode: Mode) -> Result<(StateStore, String), Agent
 }
 
 fn api_driver(
-    common: &Common,
+    common: &BuildContext,
     source: &SourceConfig,
     mut api: Api,
     state: &SourceState,
@@ -292,7 +292,7 @@ fn api_driver(
 }
 
 fn file_input(
-    common: &Common,
+    common: &BuildContext,
     source: &SourceConfig,
     files: &FilesConfig,
     state: SourceState,
@@ -300,18 +300,18 @@ fn file_input(
 ) -> FileInput {
     let woken = flow.clone();
     let wake: Wake = Arc::new(move |sweep| woken.wake(sweep));
-    // Grows by one list for each change of the live files at most, which are few and rare.
-    let (live, live_files) = unbounded_channel();
+    // Grows by one list for each change of the growing files at most, which are few and rare.
+    let (growing, growing_files) = unbounded_channel();
     let mut files = files.clone();
     let (follow, sweep_interval) = (files.notify && !common.mode.once, files.sweep_interval);
     files.open_files_max = files.open_files_max.min(descriptors_for_files(common.config.sources.len()));
     if follow {
-        tokio::spawn(watch_live_files(live_files, wake.clone()));
+        tokio::spawn(watch_growing_files(growing_files, wake.clone()));
     }
     let (next_key, fresh) = (state.next_key, state.next_key == 0);
     let files = AuditFiles::new(&source.name, files, state.files, next_key, fresh);
     let watch = follow.then(|| DirectoryWatch::new(&source.name, wake));
-    FileInput::new(files, watch, live, sweep_interval)
+    FileInput::new(files, watch, growing, sweep_interval)
 }
 
 /// How many bytes may be in flight to the sinks of one source before its reader waits.

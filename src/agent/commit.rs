@@ -1,4 +1,4 @@
-//! The commit thread: it receives which batches are final, advances the watermark of each stream, and commits.
+//! The commit thread: it receives which batches are final, advances the watermark of each source, and commits.
 
 use super::flow_control::FlowControl;
 use crate::ack::Watermark;
@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-pub enum ToCommit {
-    /// The next batch of a stream was sent to its sinks.
-    Sent { stream: usize, progress: Box<Progress>, bytes: u64 },
+pub enum CommitMessage {
+    /// The next batch of a source follows. It is sent to the sinks after this message.
+    NewBatch { source_index: usize, progress: Box<Progress>, bytes: u64 },
     /// A sink has a final outcome for each of a batch's events.
-    Final { stream: usize, pipeline: usize, number: u64, mark: Option<SinkMark> },
-    /// A sink put these events of a stream into quarantine. Comes before their batch is final.
-    Quarantined { stream: usize, ids: Vec<EventId> },
+    Final { source_index: usize, pipeline: usize, number: u64, mark: Option<SinkMark> },
+    /// A sink put these events of a source into quarantine. Comes before their batch is final.
+    Quarantined { source_index: usize, ids: Vec<EventId> },
     /// The last message: commit what is final, close the store, and end.
     Finish,
 }
@@ -42,13 +42,13 @@ pub(super) struct SourceProgress {
     /// Events in quarantine that are not in the ledger yet.
     quarantined: HashSet<EventId>,
     marks: Vec<Option<SinkMark>>,
-    /// The latest marks. They are committed only together with the positions, which may still be withheld.
+    /// The latest marks. They are committed only together with the positions, which may still be pending.
     newest_marks: Vec<Option<SinkMark>>,
     sinks: Vec<Inbox>,
     /// The ledger as of the commit that is being stored.
     committing: Option<LedgerPosition>,
     dirty: bool,
-    unpersisted_bytes: u64,
+    uncommitted_bytes: u64,
     last: Option<Instant>,
 }
 
@@ -61,7 +61,7 @@ impl SourceProgress {
         sinks: Vec<Inbox>,
         flow: Arc<FlowControl>,
     ) -> SourceProgress {
-        let stream = SourceProgress {
+        let source = SourceProgress {
             name: name.to_owned(),
             ledger,
             ledger_dir,
@@ -74,22 +74,22 @@ impl SourceProgress {
             sinks,
             committing: None,
             dirty: false,
-            unpersisted_bytes: 0,
+            uncommitted_bytes: 0,
             last: None,
         };
-        stream.notify_outputs();
-        stream
+        source.notify_outputs();
+        source
     }
 
     fn advance(&mut self) {
         for ((mut progress, bytes), marks) in self.watermark.advance() {
-            self.unpersisted_bytes += bytes;
+            self.uncommitted_bytes += bytes;
             for (newest, mark) in self.newest_marks.iter_mut().zip(marks) {
                 if mark.is_some() {
                     *newest = mark;
                 }
             }
-            if progress.withheld {
+            if progress.positions_pending {
                 continue;
             }
             let mut entries = std::mem::take(&mut progress.entries);
@@ -127,7 +127,7 @@ impl SourceProgress {
 
     fn committed(&mut self) {
         self.ready = Progress::default();
-        (self.dirty, self.unpersisted_bytes) = (false, 0);
+        (self.dirty, self.uncommitted_bytes) = (false, 0);
         self.flow.pause(false);
         if let Some(position) = self.committing.take()
             && let Err(error) = self.ledger.stored(position)
@@ -140,69 +140,69 @@ impl SourceProgress {
 
     fn notify_outputs(&self) {
         for (sink, mark) in self.sinks.iter().zip(&self.marks) {
-            if let Some(SinkMark { generation, .. }) = *mark {
-                sink.send(Message::Committed { generation });
+            if let Some(SinkMark { rotation, .. }) = *mark {
+                sink.send(Message::Committed { rotation });
             }
         }
     }
 }
 
-/// Runs until [`ToCommit::Finish`]. A dry run has no store.
+/// Runs until [`CommitMessage::Finish`]. A dry run has no store.
 pub(super) fn run(
     mut store: Option<Store>,
-    mut streams: Vec<SourceProgress>,
+    mut sources: Vec<SourceProgress>,
     settings: Settings,
-    messages: Receiver<ToCommit>,
+    messages: Receiver<CommitMessage>,
 ) -> Result<(), StoreError> {
     let mut full = None;
     loop {
         heartbeat::waiting();
         let now = clock::monotonic();
-        let due = streams.iter().filter_map(|stream| stream.due(&settings, now)).min();
+        let due = sources.iter().filter_map(|source| source.due(&settings, now)).min();
         let message = match due {
-            None => messages.recv().unwrap_or(ToCommit::Finish),
+            None => messages.recv().unwrap_or(CommitMessage::Finish),
             // Before further messages: while they keep coming, the store would wait for ever.
             Some(at) if at <= now => {
                 heartbeat::working();
-                commit_due(&mut store, &mut streams, &settings, &mut full)?;
+                commit_due(&mut store, &mut sources, &settings, &mut full)?;
                 continue;
             }
             Some(at) => match messages.recv_timeout(at.saturating_duration_since(now)) {
                 Ok(message) => message,
-                Err(RecvTimeoutError::Disconnected) => ToCommit::Finish,
+                Err(RecvTimeoutError::Disconnected) => CommitMessage::Finish,
                 Err(RecvTimeoutError::Timeout) => {
                     heartbeat::working();
-                    commit_due(&mut store, &mut streams, &settings, &mut full)?;
+                    commit_due(&mut store, &mut sources, &settings, &mut full)?;
                     continue;
                 }
             },
         };
         heartbeat::working();
         match message {
-            ToCommit::Sent { stream, progress, bytes } => {
-                streams[stream].watermark.push((*progress, bytes));
-                streams[stream].advance();
+            CommitMessage::NewBatch { source_index, progress, bytes } => {
+                sources[source_index].watermark.push((*progress, bytes));
+                sources[source_index].advance();
             }
-            ToCommit::Final { stream, pipeline, number, mark } => {
+            CommitMessage::Final { source_index, pipeline, number, mark } => {
                 crate::failpoint::hit("after_ack");
-                streams[stream].watermark.mark_final(pipeline, number, mark);
-                streams[stream].advance();
+                sources[source_index].watermark.mark_final(pipeline, number, mark);
+                sources[source_index].advance();
             }
-            ToCommit::Quarantined { stream, ids } => streams[stream].quarantined.extend(ids),
-            ToCommit::Finish => break,
+            CommitMessage::Quarantined { source_index, ids } => sources[source_index].quarantined.extend(ids),
+            CommitMessage::Finish => break,
         }
     }
-    for stream in &mut streams {
-        stream.last = None;
+    for source in &mut sources {
+        source.last = None;
     }
-    commit_due(&mut store, &mut streams, &settings, &mut full)?;
+    commit_due(&mut store, &mut sources, &settings, &mut full)?;
     if let Some(path) = full {
         return Err(StoreError::StorageFull { path });
     }
     store.map_or(Ok(()), Store::close)?;
-    for stream in &streams {
-        if let Err(error) = stream.ledger.seal() {
-            tracing::error!(source = stream.name, %error, "the ledger cannot be sealed at the stop");
+    for source in &sources {
+        if let Err(error) = source.ledger.seal() {
+            tracing::error!(source = source.name, %error, "the ledger cannot be sealed at the stop");
         }
     }
     Ok(())
@@ -210,27 +210,27 @@ pub(super) fn run(
 
 fn commit_due(
     store: &mut Option<Store>,
-    streams: &mut [SourceProgress],
+    sources: &mut [SourceProgress],
     settings: &Settings,
     full: &mut Option<PathBuf>,
 ) -> Result<(), StoreError> {
     let now = clock::monotonic();
     let mut due: Vec<&mut SourceProgress> =
-        streams.iter_mut().filter(|stream| stream.due(settings, now).is_some_and(|at| at <= now)).collect();
+        sources.iter_mut().filter(|source| source.due(settings, now).is_some_and(|at| at <= now)).collect();
     if due.is_empty() {
         return Ok(());
     }
-    let commits: Result<Vec<Commit>, StoreError> = due.iter_mut().map(|stream| stream.commit()).collect();
+    let commits: Result<Vec<Commit>, StoreError> = due.iter_mut().map(|source| source.commit()).collect();
     crate::failpoint::hit("ledger_synced");
     let result = match (store, commits) {
         (Some(store), Ok(commits)) => store.commit(&commits),
         (_, commits) => commits.map(drop),
     };
-    for stream in due {
-        stream.last = Some(now);
+    for source in due {
+        source.last = Some(now);
         match &result {
-            Ok(()) => stream.committed(),
-            Err(_) => stream.flow.pause(stream.unpersisted_bytes > settings.uncommitted_bytes_max),
+            Ok(()) => source.committed(),
+            Err(_) => source.flow.pause(source.uncommitted_bytes > settings.uncommitted_bytes_max),
         }
     }
     match result {
@@ -265,7 +265,7 @@ mod tests {
             path: "/out".into(),
             dev: 1,
             ino: 2,
-            generation: 0,
+            rotation: 0,
             length,
             deleted: Default::default(),
         })
@@ -273,22 +273,22 @@ mod tests {
 
     /// Sends and delivers a batch. Returns whether a commit is due, and its output length and position.
     fn deliver(
-        stream: &mut SourceProgress,
+        source: &mut SourceProgress,
         number: u64,
         at_ms: i64,
-        withheld: bool,
+        positions_pending: bool,
     ) -> (bool, u64, Option<i64>) {
         let progress = Progress {
-            api: (!withheld).then(|| ApiCursor { at_ms, ..ApiCursor::default() }),
-            withheld,
+            api: (!positions_pending).then(|| ApiCursor { at_ms, ..ApiCursor::default() }),
+            positions_pending,
             ..Progress::default()
         };
-        stream.watermark.push((progress, 1));
-        stream.watermark.mark_final(0, number, mark(10 + number));
-        stream.advance();
-        let commit = stream.commit().unwrap();
+        source.watermark.push((progress, 1));
+        source.watermark.mark_final(0, number, mark(10 + number));
+        source.advance();
+        let commit = source.commit().unwrap();
         let position = commit.progress.api.map(|cursor| cursor.at_ms);
-        (stream.dirty, commit.marks[0].length, position)
+        (source.dirty, commit.marks[0].length, position)
     }
 
     /// Otherwise nothing would be stored as long as messages keep coming.
@@ -304,14 +304,16 @@ mod tests {
         for number in 0..50 {
             let api = Some(ApiCursor { at_ms: number as i64, ..ApiCursor::default() });
             let progress = Box::new(Progress { api, ..Progress::default() });
-            messages.send(ToCommit::Sent { stream: 0, progress, bytes: 1 }).unwrap();
-            messages.send(ToCommit::Final { stream: 0, pipeline: 0, number, mark: mark(number) }).unwrap();
+            messages.send(CommitMessage::NewBatch { source_index: 0, progress, bytes: 1 }).unwrap();
+            messages
+                .send(CommitMessage::Final { source_index: 0, pipeline: 0, number, mark: mark(number) })
+                .unwrap();
         }
-        messages.send(ToCommit::Finish).unwrap();
+        messages.send(CommitMessage::Finish).unwrap();
         let flow = Arc::new(FlowControl::new(1));
-        let streams = vec![SourceProgress::new("s", ledger, vec![mark(0)], Vec::new(), flow)];
+        let sources = vec![SourceProgress::new("s", ledger, vec![mark(0)], Vec::new(), flow)];
         let settings = Settings { interval: Duration::ZERO, uncommitted_bytes_max: 1 };
-        run(Some(store), streams, settings, received).unwrap();
+        run(Some(store), sources, settings, received).unwrap();
         let stored = Store::open(dir.path()).unwrap().store.load("s").unwrap();
         assert_eq!((stored.commits, stored.api.unwrap().at_ms), (50, 49));
     }
@@ -321,18 +323,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ledger = SharedLedger::open(dir.path(), &LedgerPosition::default(), Limits::NONE).unwrap().0;
         let ledger = (ledger, dir.path().to_owned());
-        let mut stream =
+        let mut source =
             SourceProgress::new("s", ledger, vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));
-        assert_eq!(deliver(&mut stream, 0, 100, false), (true, 10, Some(100)));
-        stream.committed();
-        // While positions are withheld, the old length stays: after a kill, the ids behind it are read from the output.
-        assert_eq!(deliver(&mut stream, 1, 0, true), (false, 10, None));
-        assert_eq!(deliver(&mut stream, 2, 0, true), (false, 10, None));
-        // The next positions include what was withheld, and the new length.
-        assert_eq!(deliver(&mut stream, 3, 300, false), (true, 13, Some(300)));
+        assert_eq!(deliver(&mut source, 0, 100, false), (true, 10, Some(100)));
+        source.committed();
+        // While positions are positions_pending, the old length stays: after a kill, the ids behind it are read from the output.
+        assert_eq!(deliver(&mut source, 1, 0, true), (false, 10, None));
+        assert_eq!(deliver(&mut source, 2, 0, true), (false, 10, None));
+        // The next positions include what was positions_pending, and the new length.
+        assert_eq!(deliver(&mut source, 3, 300, false), (true, 13, Some(300)));
         // A commit that is due for another reason keeps the old length as well.
-        assert_eq!(deliver(&mut stream, 4, 0, true), (true, 13, Some(300)));
-        stream.committed();
-        assert_eq!(deliver(&mut stream, 5, 500, false), (true, 15, Some(500)));
+        assert_eq!(deliver(&mut source, 4, 0, true), (true, 13, Some(300)));
+        source.committed();
+        assert_eq!(deliver(&mut source, 5, 500, false), (true, 15, Some(500)));
     }
 }

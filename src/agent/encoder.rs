@@ -1,6 +1,6 @@
 //! Encodes events in every sink's format, and sends them in batches together with their progress.
 
-use super::commit::ToCommit;
+use super::commit::CommitMessage;
 use super::ledger_entry::{self, RecordPlace};
 use super::sink_pipeline::{LONG_RECORD_BYTES, SinkPipeline};
 use crate::format::{Event, Taxonomy};
@@ -8,17 +8,17 @@ use crate::ledger::Entry;
 use crate::notice::Notice;
 use crate::position::{Loss, Progress};
 use crate::record::{Parsed, Text};
-use crate::sink::{EventSeverity, Label};
+use crate::sink::{EventSeverity, HeaderFields};
 use std::sync::mpsc::Sender;
 
 /// Of one source.
 pub struct Encoder {
-    stream: usize,
+    source_index: usize,
     pipelines: Vec<SinkPipeline>,
-    commits: Sender<ToCommit>,
+    commits: Sender<CommitMessage>,
     /// Number of the next batch.
     number: u64,
-    /// Only if a sink needs labels.
+    /// Only if a sink needs header fields.
     taxonomy: Option<Taxonomy>,
     /// Of the next batch.
     entries: Vec<Entry>,
@@ -26,14 +26,14 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    pub fn new(stream: usize, pipelines: Vec<SinkPipeline>, commits: Sender<ToCommit>) -> Encoder {
-        let needs_label = pipelines.iter().any(|pipeline| pipeline.needs_label);
+    pub fn new(source_index: usize, pipelines: Vec<SinkPipeline>, commits: Sender<CommitMessage>) -> Encoder {
+        let needs_header = pipelines.iter().any(|pipeline| pipeline.needs_header);
         Encoder {
-            stream,
+            source_index,
             pipelines,
             commits,
             number: 0,
-            taxonomy: needs_label.then(Taxonomy::default),
+            taxonomy: needs_header.then(Taxonomy::default),
             entries: Vec::new(),
             events: 0,
         }
@@ -43,8 +43,8 @@ impl Encoder {
     pub fn encode(&mut self, event: &Event<'_>, place: RecordPlace, record_bytes: usize) {
         crate::failpoint::hit("encode");
         let time_ms = ledger_entry::time_ms(event.content);
-        let label = self.taxonomy.as_ref().map(|taxonomy| label(taxonomy, event.content));
-        let head = (event.id, time_ms.unwrap_or(event.read_at_ms), label.unwrap_or_default());
+        let header_fields = self.taxonomy.as_ref().map(|taxonomy| header_fields(taxonomy, event.content));
+        let head = (event.id, time_ms.unwrap_or(event.read_at_ms), header_fields.unwrap_or_default());
         let long = record_bytes > LONG_RECORD_BYTES;
         for pipeline in &mut self.pipelines {
             pipeline.write(head, long, |format, out| format.write(event, out));
@@ -72,7 +72,7 @@ impl Encoder {
 
     /// Encodes an event about the agent itself.
     pub fn encode_notice(&mut self, notice: &Notice) {
-        let head = (notice.id, notice.at_ms, Label::new(EventSeverity::Info, notice.action));
+        let head = (notice.id, notice.at_ms, HeaderFields::new(EventSeverity::Info, notice.action));
         for pipeline in &mut self.pipelines {
             pipeline.write(head, false, |format, out| format.write_notice(notice, out));
         }
@@ -80,10 +80,11 @@ impl Encoder {
         self.events += 1;
     }
 
-    /// The replay is over: see [`SinkPipeline::clear_replayed`]. If events were still awaited, an empty batch lets the
-    /// checkpoint store the length of the output, which it did not store during the replay.
-    pub fn clear_replayed(&mut self) {
-        let awaited = self.pipelines.iter_mut().fold(false, |any, pipeline| pipeline.clear_replayed() | any);
+    /// The replay is over: see [`SinkPipeline::forget_output_ids`]. If events were still awaited, an empty batch lets
+    /// the checkpoint store the length of the output, which it did not store during the replay.
+    pub fn forget_output_ids(&mut self) {
+        let awaited =
+            self.pipelines.iter_mut().fold(false, |any, pipeline| pipeline.forget_output_ids() | any);
         if awaited {
             self.send(Progress::default(), 0);
         }
@@ -101,8 +102,11 @@ impl Encoder {
 
     fn send(&mut self, progress: Progress, bytes: u64) {
         // Fails only if the commit thread has ended, and that ends the process.
-        let _ =
-            self.commits.send(ToCommit::Sent { stream: self.stream, progress: Box::new(progress), bytes });
+        let _ = self.commits.send(CommitMessage::NewBatch {
+            source_index: self.source_index,
+            progress: Box::new(progress),
+            bytes,
+        });
         for pipeline in &mut self.pipelines {
             pipeline.send(Some(self.number));
         }
@@ -110,14 +114,14 @@ impl Encoder {
     }
 }
 
-fn label(taxonomy: &Taxonomy, content: &Parsed<'_>) -> Label {
+fn header_fields(taxonomy: &Taxonomy, content: &Parsed<'_>) -> HeaderFields {
     let Parsed::Record(record) = content else {
-        return Label::new(EventSeverity::Warning, "");
+        return HeaderFields::new(EventSeverity::Warning, "");
     };
     let severity = match taxonomy.kind(record).outcome {
         Some("failure") => EventSeverity::Notice,
         _ => EventSeverity::Info,
     };
     let action = record.stable_action().map(Text::decoded);
-    Label::new(severity, &action.unwrap_or_default())
+    HeaderFields::new(severity, &action.unwrap_or_default())
 }

@@ -165,7 +165,7 @@ impl FlowControl {
     }
 
     /// Waits for capacity. `false`: there is none by `until`, or reading has stopped.
-    pub fn has_capacity(&self, until: Instant) -> bool {
+    pub fn wait_for_capacity(&self, until: Instant) -> bool {
         let full = |state: &State| state.in_flight_bytes >= self.in_flight_bytes_max || state.paused;
         let state = self.wait(self.lock(), until, |state| full(state) && !state.stopped);
         !full(&state) && !state.stopped

@@ -16,21 +16,21 @@ const HELD_MAX: usize = 100;
 const REQUESTS_MAX: u32 = 3;
 const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 /// Searches are no longer held when so many events wait with them for the ledger.
-const WITHHELD_MAX: usize = 50_000;
+const PENDING_MAX: usize = 50_000;
 /// How long a search is held at most, after it was read and after the last request.
 const HELD_FOR: Duration = Duration::from_secs(60);
 const HELD_AFTER_LAST_REQUEST: Duration = Duration::from_secs(10);
 /// Older searches are delivered at once: they are probably not of this agent's user.
 const AGE_MAX_MS: i64 = 86_400_000;
 
-/// The held searches of one source. While there is one, progress is withheld: the position is past the search.
+/// The held searches of one source. While there is one, its positions stay pending: the position is past the search.
 #[derive(Default)]
 pub struct HeldSearches {
     self_activity: SharedSelfActivity,
     /// Do not deliver the agent's own searches.
     pub drop_self_polls: bool,
     searches: Vec<HeldSearch>,
-    withheld: Option<Progress>,
+    positions_pending: Option<Progress>,
 }
 
 pub struct HeldSearch {
@@ -84,8 +84,8 @@ impl HeldSearches {
     }
 
     /// Whether so many events wait with the searches that these must not wait any longer.
-    pub fn withholds_too_many(&self) -> bool {
-        self.withheld.as_ref().is_some_and(|withheld| withheld.entries.len() > WITHHELD_MAX)
+    pub fn has_too_many_pending(&self) -> bool {
+        self.positions_pending.as_ref().is_some_and(|pending| pending.entries.len() > PENDING_MAX)
     }
 
     pub fn contains(&self, id: EventId) -> bool {
@@ -116,15 +116,15 @@ impl HeldSearches {
 
     /// Withholds progress from the checkpoint while a search is held.
     pub fn pass_progress(&mut self, mut progress: Progress) -> Progress {
-        if let Some(mut withheld) = self.withheld.take() {
-            withheld.merge(progress);
-            progress = withheld;
+        if let Some(mut positions_pending) = self.positions_pending.take() {
+            positions_pending.merge(progress);
+            progress = positions_pending;
         }
         if self.searches.is_empty() {
             return progress;
         }
-        self.withheld = Some(progress);
-        Progress { withheld: true, ..Progress::default() }
+        self.positions_pending = Some(progress);
+        Progress { positions_pending: true, ..Progress::default() }
     }
 }
 

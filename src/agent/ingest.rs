@@ -17,14 +17,14 @@ use crate::source::api::page::Page;
 use crate::source::api::self_activity::SearchedBy;
 use crate::source::api::{Api, ApiStep, Now};
 use crate::source::files::FileRecord;
-use crate::source::files::frame::Frame;
+use crate::source::files::record_splitter::RawRecord;
 use std::time::Instant;
 
 /// The ingest of one source.
 pub struct Ingest {
     encoder: Encoder,
     ids: IdHasher,
-    /// For each folder, the number of its current sequence and the twins in it.
+    /// For each directory, the number of its current twin scope and the twins in it.
     twins: Vec<(u32, Twins)>,
     scratch: Scratch,
     ledger: SharedLedger,
@@ -87,10 +87,10 @@ impl Ingest {
         };
         let mut self_poll = false;
         if let Some(filter) = &mut self.node_filter {
-            if found.replayed {
-                return filter.observe_replayed(record, found.folder, self.read_at_ms);
+            if found.already_delivered {
+                return filter.observe_delivered(record, found.directory, self.read_at_ms);
             }
-            let time_ms = filter.observe(record, found.folder, self.read_at_ms);
+            let time_ms = filter.observe(record, found.directory, self.read_at_ms);
             let by = record.map_or(SearchedBy::Other, |record| self.held.searched_by(record));
             if by == SearchedBy::Unknown && self.held.may_hold(body, time_ms, self.read_at_ms) {
                 self.suppressed += 1;
@@ -109,7 +109,7 @@ impl Ingest {
             }
             self_poll = by == SearchedBy::Agent;
         }
-        if found.replayed {
+        if found.already_delivered {
             return;
         }
         let event = Event {
@@ -124,14 +124,14 @@ impl Ingest {
 
     fn id(&mut self, parsed: &Parsed<'_>, found: &FileRecord<'_>) -> EventId {
         let id = self.ids.id(parsed);
-        while self.twins.len() <= found.folder {
-            self.twins.push((found.sequence, Twins::default()));
+        while self.twins.len() <= found.directory {
+            self.twins.push((found.twin_scope, Twins::default()));
         }
-        let (sequence, twins) = &mut self.twins[found.folder];
-        if *sequence != found.sequence {
-            (*sequence, *twins) = (found.sequence, Twins::default());
+        let (twin_scope, twins) = &mut self.twins[found.directory];
+        if *twin_scope != found.twin_scope {
+            (*twin_scope, *twins) = (found.twin_scope, Twins::default());
         }
-        id.twin(twins.number(id, found.sequence_offset))
+        id.twin(twins.number(id, found.twin_offset))
     }
 
     fn deliver_from_file(&mut self, event: &Event<'_>, place: RecordPlace, record_bytes: usize) {
@@ -263,13 +263,13 @@ impl Ingest {
     }
 
     /// The replay is over.
-    pub fn clear_replayed(&mut self) {
-        self.encoder.clear_replayed();
+    pub fn forget_output_ids(&mut self) {
+        self.encoder.forget_output_ids();
     }
 
     /// Sends the batch to the sinks, and the progress to the commit thread.
     pub fn flush(&mut self, mut progress: Progress) {
-        if self.held.withholds_too_many() {
+        if self.held.has_too_many_pending() {
             self.release_held_searches(true);
         }
         progress.entries = self.encoder.take_entries();
@@ -282,11 +282,11 @@ impl Ingest {
 
 /// The record, its offset and its length with its line end, and its bytes.
 fn parse<'a>(found: &FileRecord<'a>, scratch: &'a mut Scratch) -> (Parsed<'a>, u64, u32, &'a [u8]) {
-    match &found.frame {
-        Frame::Line { body, offset, end } => {
+    match &found.raw {
+        RawRecord::Line { body, offset, end } => {
             (record::parse(body, scratch), *offset, (end - offset) as u32, body)
         }
-        Frame::Malformed { head, offset, bytes, hash, reason } => {
+        RawRecord::Malformed { head, offset, bytes, hash, reason } => {
             let malformed = Parsed::Unreadable {
                 error: reason.error(*bytes, *offset, *hash),
                 bytes: head,

@@ -44,16 +44,16 @@ impl NodeFilter {
     }
 
     /// Records the node of a replayed file record.
-    pub fn observe_replayed(&mut self, record: Option<&Record>, folder: usize, read_at_ms: i64) {
+    pub fn observe_delivered(&mut self, record: Option<&Record>, directory: usize, read_at_ms: i64) {
         if let Some(record) = record {
             let time_ms = record.time_ms.unwrap_or(read_at_ms).min(read_at_ms);
-            self.nodes.observe_file(folder, record.node.text(), time_ms);
+            self.nodes.observe_file(directory, record.node.text(), time_ms);
         }
     }
 
     /// Records the node of a file record. Returns the record's time in milliseconds since 1970. A record without a time
     /// gets the time of the record before it.
-    pub fn observe(&mut self, record: Option<&Record>, folder: usize, read_at_ms: i64) -> i64 {
+    pub fn observe(&mut self, record: Option<&Record>, directory: usize, read_at_ms: i64) -> i64 {
         self.last_ms = record.and_then(|record| record.time_ms).or(self.last_ms);
         let at_ms = self.last_ms.unwrap_or(read_at_ms);
         // A time in the future is wrong, so the event counts as happening now.
@@ -61,7 +61,7 @@ impl NodeFilter {
         let (oldest_ms, newest_ms) = self.known_ms.unwrap_or((time_ms, time_ms));
         self.known_ms = Some((oldest_ms.min(time_ms), newest_ms.max(time_ms)));
         if let Some(record) = record {
-            self.nodes.observe_file(folder, record.node.text(), time_ms);
+            self.nodes.observe_file(directory, record.node.text(), time_ms);
         }
         at_ms
     }

@@ -1,7 +1,7 @@
 //! Opens the ledger of a source, as the checkpoint says it was, and the key that signs it. Trouble with the ledger never
 //! stops delivery: it is logged as an error and delivered as an event.
 
-use super::common::{AgentError, Common};
+use super::build_context::{AgentError, BuildContext};
 use crate::checkpoint::{SourceState, StoreError};
 use crate::config::Reference;
 use crate::credential::Credential;
@@ -26,7 +26,11 @@ pub(super) struct OpenedLedger {
     committed: RefCell<Option<LedgerPosition>>,
 }
 
-pub(super) fn open(common: &Common, source: &str, state: &SourceState) -> Result<OpenedLedger, AgentError> {
+pub(super) fn open(
+    common: &BuildContext,
+    source: &str,
+    state: &SourceState,
+) -> Result<OpenedLedger, AgentError> {
     let dir = common.config.state_dir.join("ledger").join(source);
     let failed = |error| AgentError::Store(StoreError::io("open the ledger in", &dir, error));
     let position = state.ledger.clone().unwrap_or_default();
@@ -87,7 +91,7 @@ impl OpenedLedger {
 /// Opens the signed checkpoints of the ledger in `dir`, of which the checkpoint store knows so many entries. If the
 /// ledger is not a continuation of what was signed, it is kept and a new log begins.
 fn open_checkpoints(
-    common: &Common,
+    common: &BuildContext,
     source: &str,
     dir: &Path,
     entries: u64,
@@ -153,7 +157,7 @@ fn read_failed(dir: &Path, source: io::Error) -> SealError {
 }
 
 /// The configured key, or the one in the state directory.
-fn signer(common: &Common) -> io::Result<Signer> {
+fn signer(common: &BuildContext) -> io::Result<Signer> {
     let (state_dir, name) = (&common.config.state_dir, key_name(&common.agent.id));
     let signer = match &common.config.ledger.signing_key {
         None => key::open_or_create(state_dir, &name)?,

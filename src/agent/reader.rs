@@ -41,8 +41,8 @@ pub(super) struct FileInput {
     files: AuditFiles,
     watch: Option<DirectoryWatch>,
     /// Receives the files that are likely to grow, to watch them.
-    live: UnboundedSender<Vec<PathBuf>>,
-    live_now: Vec<PathBuf>,
+    growing: UnboundedSender<Vec<PathBuf>>,
+    growing_now: Vec<PathBuf>,
     sweep_interval: Duration,
     next_sweep: Instant,
     coalesce: Coalesce,
@@ -63,7 +63,7 @@ impl Reader {
         let mut restart_wanted = false;
         while !self.flow.stopped() {
             let next_sweep = self.sweep(&mut ingest);
-            if !self.flow.has_capacity(next_sweep.unwrap_or(clock::monotonic() + CAPACITY_WAIT)) {
+            if !self.flow.wait_for_capacity(next_sweep.unwrap_or(clock::monotonic() + CAPACITY_WAIT)) {
                 continue;
             }
             let now = clock::monotonic();
@@ -82,14 +82,14 @@ impl Reader {
             if status == ReadStatus::More {
                 continue;
             }
-            if self.once && self.is_drained() && ingest.held.is_empty() {
+            if self.once && self.nothing_left_to_read() && ingest.held.is_empty() {
                 if self.has_replayed() {
-                    ingest.clear_replayed();
+                    ingest.forget_output_ids();
                 }
                 break;
             }
             // Also while a file is retried: it may be one that a new process could read.
-            if files.is_some_and(|files| files.view_is_stale(now)) {
+            if files.is_some_and(|files| files.mount_namespace_is_stale(now)) {
                 restart_wanted = true;
                 break;
             }
@@ -103,7 +103,7 @@ impl Reader {
                 continue;
             }
             if self.has_replayed() && ingest.held.is_empty() {
-                ingest.clear_replayed();
+                ingest.forget_output_ids();
             }
             self.flow.sleep(until);
         }
@@ -154,7 +154,7 @@ impl Reader {
             FileActivity::Unusable
         } else if ingest.events() > events || ingest.suppressed > suppressed {
             FileActivity::Growing
-        } else if status != ReadStatus::More && input.files.caught_up() {
+        } else if status != ReadStatus::More && input.files.all_at_end() {
             FileActivity::AtEnd
         } else {
             FileActivity::Unfinished
@@ -174,15 +174,16 @@ impl Reader {
 
     /// Whether everything that an earlier process delivered and did not checkpoint has been read again.
     fn has_replayed(&self) -> bool {
-        self.files.as_ref().is_none_or(|input| input.files.caught_up())
+        self.files.as_ref().is_none_or(|input| input.files.all_at_end())
             && self.api.as_ref().is_none_or(ApiDriver::has_replayed)
     }
 
     /// Whether everything that exists now was read, or cannot be read.
-    fn is_drained(&self) -> bool {
-        let is_read =
-            |files: &AuditFiles| files.is_drained() && !files.rest_waits() || files.health().is_some();
-        self.api.as_ref().is_none_or(ApiDriver::is_drained)
+    fn nothing_left_to_read(&self) -> bool {
+        let is_read = |files: &AuditFiles| {
+            files.nothing_left_to_read() && !files.has_unterminated_record() || files.health().is_some()
+        };
+        self.api.as_ref().is_none_or(ApiDriver::nothing_left_to_read)
             && self.files.as_ref().is_none_or(|input| is_read(&input.files))
     }
 
@@ -191,7 +192,7 @@ impl Reader {
         let Some(FileInput { files, .. }) = &mut self.files else {
             return;
         };
-        for tampered in files.take_tampered() {
+        for tampered in files.take_rewritten() {
             let (path, at_ms) = (&tampered.path, clock::now_ms());
             let copy = tampered.copy.as_ref().map_or_else(String::new, |copy| {
                 format!("what was read of it is in `{copy}`, of which the rest is read; ")
@@ -201,7 +202,7 @@ impl Reader {
                  and has {}; {copy}it is read from its beginning",
                 tampered.offset, tampered.size
             );
-            let occasion = format!("{path} {} {}", tampered.epoch, tampered.offset);
+            let occasion = format!("{path} {} {}", tampered.truncations, tampered.offset);
             ingest.encode_notice(&Notice::new(FILE_TAMPERED, &self.source, &occasion, at_ms, message));
         }
         let progress = files.progress();
@@ -229,14 +230,14 @@ impl FileInput {
     pub(super) fn new(
         files: AuditFiles,
         watch: Option<DirectoryWatch>,
-        live: UnboundedSender<Vec<PathBuf>>,
+        growing: UnboundedSender<Vec<PathBuf>>,
         sweep_interval: Duration,
     ) -> FileInput {
         FileInput {
             files,
             watch,
-            live,
-            live_now: Vec::new(),
+            growing,
+            growing_now: Vec::new(),
             sweep_interval,
             next_sweep: clock::monotonic(),
             coalesce: Coalesce::default(),
@@ -249,11 +250,11 @@ impl FileInput {
             return self.sweep_interval.min(SWEEP_WITHOUT_NOTIFICATION);
         };
         let watched = watch.set(self.files.watched());
-        let live = self.files.live();
-        if watched && live != self.live_now {
+        let growing = self.files.growing();
+        if watched && growing != self.growing_now {
             // Fails only if the receiver has ended, because the process is about to end.
-            let _ = self.live.send(live.clone());
-            self.live_now = live;
+            let _ = self.growing.send(growing.clone());
+            self.growing_now = growing;
         }
         if watched { self.sweep_interval } else { self.sweep_interval.min(SWEEP_WITHOUT_NOTIFICATION) }
     }

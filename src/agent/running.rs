@@ -1,7 +1,7 @@
 //! A running agent: its threads, and the channels to and from them.
 
-use super::commit::ToCommit;
-use super::common::Mode;
+use super::build_context::Mode;
+use super::commit::CommitMessage;
 use super::flow_control::FlowControl;
 use super::summary::{Delivered, SourceTotal};
 use super::threads::ThreadEnded;
@@ -17,7 +17,7 @@ pub(super) struct Running {
     pub flows: Vec<Arc<FlowControl>>,
     pub sinks: Vec<SinkThread>,
     pub readers: Vec<(String, Option<SourceTotal>)>,
-    pub commits: Sender<ToCommit>,
+    pub commits: Sender<CommitMessage>,
     pub ended: UnboundedReceiver<ThreadEnded>,
     pub readers_left: usize,
     pub sinks_left: usize,

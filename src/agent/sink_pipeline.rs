@@ -3,7 +3,7 @@
 use super::flow_control::FlowControl;
 use crate::format::{EventBuffer, Format};
 use crate::record::EventId;
-use crate::sink::{Batch, BatchEvent, Inbox, Label, Message};
+use crate::sink::{Batch, BatchEvent, HeaderFields, Inbox, Message};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct SinkPipeline {
     /// Events that the output contains after the checkpoint. Their records are replayed and must not be written again.
     already_in_output: HashSet<EventId>,
     /// The sink puts severity and action into a header.
-    pub needs_label: bool,
+    pub needs_header: bool,
 }
 
 impl SinkPipeline {
@@ -31,20 +31,19 @@ impl SinkPipeline {
     ) -> SinkPipeline {
         let (to, capacity) = (inbox.clone(), flow.clone());
         let out = EventBuffer::with_flush(move |bytes| {
-            // An empty batch makes a sink that waits for more events send what it has.
-            send(&to, &capacity, Batch::default());
+            to.send(Message::Flush);
             capacity.wait_until_drained();
             let part = std::mem::replace(bytes, capacity.buffer());
-            let batch = Batch { number: None, bytes: part, events: Vec::new(), replaying: false };
+            let batch = Batch { number: None, bytes: part, events: Vec::new(), keep_output_position: false };
             send(&to, &capacity, batch);
         });
-        SinkPipeline { format, out, events: Vec::new(), inbox, flow, already_in_output, needs_label: false }
+        SinkPipeline { format, out, events: Vec::new(), inbox, flow, already_in_output, needs_header: false }
     }
 
     /// Writes an event in the sink's format, unless the output has it already. `long`: it may be sent in parts.
     pub fn write(
         &mut self,
-        (id, time_ms, label): (EventId, i64, Label),
+        (id, time_ms, header_fields): (EventId, i64, HeaderFields),
         long: bool,
         write: impl FnOnce(&Format, &mut EventBuffer),
     ) {
@@ -57,7 +56,7 @@ impl SinkPipeline {
         self.out.in_parts = long;
         write(&self.format, &mut self.out);
         self.out.bytes.push(b'\n');
-        self.events.push(BatchEvent { end: self.out.bytes.len() as u32, id, time_ms, label });
+        self.events.push(BatchEvent { end: self.out.bytes.len() as u32, id, time_ms, header_fields });
     }
 
     /// Bytes of the current batch.
@@ -71,14 +70,14 @@ impl SinkPipeline {
             number,
             bytes: std::mem::replace(&mut self.out.bytes, self.flow.buffer()),
             events: std::mem::take(&mut self.events),
-            replaying: !self.already_in_output.is_empty(),
+            keep_output_position: !self.already_in_output.is_empty(),
         };
         send(&self.inbox, &self.flow, batch);
     }
 
     /// Forgets output events that were not replayed, because their records no longer exist. Returns whether there were
     /// any.
-    pub fn clear_replayed(&mut self) -> bool {
+    pub fn forget_output_ids(&mut self) -> bool {
         let awaited = !self.already_in_output.is_empty();
         self.already_in_output.clear();
         awaited
@@ -107,7 +106,7 @@ mod tests {
         let writes = std::thread::spawn(move || {
             let (format, inbox) = (Format::Raw(Raw), Inbox::Thread(messages));
             let mut pipeline = SinkPipeline::new(format, inbox, of_pipeline, HashSet::new());
-            let event = (EventId(1), 0, Label::default());
+            let event = (EventId(1), 0, HeaderFields::default());
             pipeline.write(event, true, |_, out| out.put_long(&"x".repeat(400_000)));
             pipeline.send(Some(0));
         });
@@ -115,8 +114,7 @@ mod tests {
             Ok(Message::Batch(batch)) => batch,
             _ => panic!("nothing is sent"),
         };
-        let empty = next();
-        assert_eq!((empty.number, empty.bytes.len()), (None, 0));
+        assert!(matches!(inbox.recv_timeout(Duration::from_secs(60)), Ok(Message::Flush)));
         flow.written(vec![b'x'; 7]);
         let part = next();
         assert_eq!((part.number, part.events.len()), (None, 0));

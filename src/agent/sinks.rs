@@ -1,7 +1,7 @@
 //! Starts the sink threads of a source.
 
-use super::commit::ToCommit;
-use super::common::{AgentError, Common};
+use super::build_context::{AgentError, BuildContext};
+use super::commit::CommitMessage;
 use super::flow_control::FlowControl;
 use super::running::SinkThread;
 use super::sink_pipeline::SinkPipeline;
@@ -10,7 +10,7 @@ use crate::access;
 use crate::checkpoint::SourceState;
 use crate::clock;
 use crate::config::{
-    FileSinkConfig, FormatKind, PeerConfig, RemoteSinkConfig, SinkConfig, SinkKind, SourceConfig,
+    DestinationConfig, FileSinkConfig, FormatKind, RemoteSinkConfig, SinkConfig, SinkKind, SourceConfig,
 };
 use crate::format::{Context, Format};
 use crate::position::SinkMark;
@@ -26,16 +26,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// The index of a sink among the streams and their pipelines.
+/// The index of a sink among the sources and their pipelines.
 #[derive(Clone, Copy)]
 pub(super) struct SinkIndex {
-    pub stream: usize,
+    pub source_index: usize,
     pub pipeline: usize,
 }
 
 /// Starts the thread of one sink of one source.
 pub(super) fn start(
-    common: &Common,
+    common: &BuildContext,
     index: SinkIndex,
     source: &SourceConfig,
     sink: &SinkConfig,
@@ -62,7 +62,7 @@ pub(super) fn start(
         SinkKind::Remote(remote) if !common.mode.dry_run => {
             let (messages, receiver) = unbounded_channel();
             let remote = Remote {
-                peer: remote.peer.clone(),
+                destination: remote.destination.clone(),
                 settings: settings(common, source, sink, remote),
                 state_dir: common.config.state_dir.clone(),
                 format: sink.format,
@@ -80,7 +80,7 @@ pub(super) fn start(
     let format = Format::new(sink.format, &context(common, source));
     let mut pipeline = SinkPipeline::new(format, inbox.clone(), flow.clone(), already_in_output);
     if let SinkKind::Remote(remote) = &sink.kind {
-        pipeline.needs_label = matches!(remote.peer, PeerConfig::Syslog(_));
+        pipeline.needs_header = matches!(remote.destination, DestinationConfig::Syslog(_));
     }
     let thread =
         SinkThread { sink: sink.name.clone(), source: source.name.clone(), inbox, delivered, quarantined };
@@ -91,21 +91,21 @@ pub(super) fn start(
 fn reporter(
     index: SinkIndex,
     flow: Arc<FlowControl>,
-    commits: Sender<ToCommit>,
+    commits: Sender<CommitMessage>,
     (delivered, quarantined): (Arc<AtomicU64>, Arc<AtomicU64>),
 ) -> impl Fn(Report) {
-    let SinkIndex { stream, pipeline } = index;
+    let SinkIndex { source_index, pipeline } = index;
     move |report| match report {
         Report::Written(buffer) => flow.written(buffer),
         Report::Final { number, events, mark } => {
             delivered.fetch_add(events, Ordering::Relaxed);
             // Fails only if the commit thread has ended, and that ends the process.
-            let _ = commits.send(ToCommit::Final { stream, pipeline, number, mark });
+            let _ = commits.send(CommitMessage::Final { source_index, pipeline, number, mark });
         }
-        Report::Trouble(problem) => flow.set_sink_problem(pipeline, problem),
+        Report::Health(problem) => flow.set_sink_problem(pipeline, problem),
         Report::Quarantined(ids) => {
             quarantined.fetch_add(ids.len() as u64, Ordering::Relaxed);
-            let _ = commits.send(ToCommit::Quarantined { stream, ids });
+            let _ = commits.send(CommitMessage::Quarantined { source_index, ids });
         }
     }
 }
@@ -135,7 +135,7 @@ fn open_output(
 }
 
 fn settings(
-    common: &Common,
+    common: &BuildContext,
     source: &SourceConfig,
     sink: &SinkConfig,
     remote: &RemoteSinkConfig,
@@ -147,13 +147,13 @@ fn settings(
         concurrency: remote.concurrency,
         on_poison: remote.on_poison,
         once: common.mode.once,
-        refusals_believed: false,
+        quarantine_unproven: false,
     }
 }
 
 /// What the thread of a sink with a server needs.
 struct Remote {
-    peer: PeerConfig,
+    destination: DestinationConfig,
     settings: DeliverySettings,
     state_dir: PathBuf,
     format: FormatKind,
@@ -171,8 +171,8 @@ impl Remote {
                     source: self.settings.source.clone(),
                     format: self.format.as_str().to_owned(),
                     time_ms: refused.time_ms,
-                    severity: refused.label.severity,
-                    action: refused.label.action().to_owned(),
+                    severity: refused.header_fields.severity,
+                    action: refused.header_fields.action().to_owned(),
                     at_ms,
                     reason: refused.reason.clone(),
                     event: String::from_utf8_lossy(&refused.event).into_owned(),
@@ -180,7 +180,7 @@ impl Remote {
                 .collect();
             quarantine::put(&self.state_dir, at_ms, &entries)
         };
-        sink::deliver(self.peer, self.settings.clone(), messages, report, &put)
+        sink::deliver(self.destination, self.settings.clone(), messages, report, &put)
     }
 }
 
@@ -194,7 +194,7 @@ fn explained(error: io::Error, path: &std::path::Path) -> io::Error {
     }
 }
 
-fn context(common: &Common, source: &SourceConfig) -> Context {
+fn context(common: &BuildContext, source: &SourceConfig) -> Context {
     let event = &common.config.event;
     let forwarded = event.tags.iter().any(|tag| tag == "forwarded");
     Context {

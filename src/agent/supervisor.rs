@@ -116,7 +116,7 @@ impl Running {
     fn handle_ended(&mut self, ended: ThreadEnded) -> Option<u8> {
         let stage = ended.stage;
         match ended.what {
-            EndedWith::Reader { stream, total } => {
+            EndedWith::Reader { source_index, total } => {
                 if total.restart_wanted {
                     tracing::warn!(
                         stage,
@@ -125,7 +125,7 @@ impl Running {
                     );
                     self.restart_wanted = true;
                 }
-                self.readers[stream].1 = Some(total);
+                self.readers[source_index].1 = Some(total);
                 self.readers_left -= 1;
                 if self.readers_left == 0 {
                     self.sinks.iter().for_each(|sink| sink.inbox.send(Message::End));
@@ -182,7 +182,7 @@ impl Running {
 
     fn finish_commits_when_drained(&self) {
         if self.readers_left == 0 && self.sinks_left == 0 {
-            drop(self.commits.send(commit::ToCommit::Finish));
+            drop(self.commits.send(commit::CommitMessage::Finish));
         }
     }
 
@@ -194,7 +194,7 @@ impl Running {
 
     /// Commits what is final. The next start delivers the rest.
     async fn abandon(&mut self, reason: &str) -> u8 {
-        drop(self.commits.send(commit::ToCommit::Finish));
+        drop(self.commits.send(commit::CommitMessage::Finish));
         let last_commit = async {
             while let Some(ended) = self.ended.recv().await {
                 if let EndedWith::Commit(result) = ended.what {

@@ -17,7 +17,7 @@ pub(super) struct ThreadEnded {
 
 pub(super) enum EndedWith {
     Reader {
-        stream: usize,
+        source_index: usize,
         total: SourceTotal,
     },
     /// The request thread of an API. It ends with its reader or at a stop.

@@ -323,7 +323,7 @@ mod tests {
                 path: "/out".into(),
                 dev: 1,
                 ino: 2,
-                generation: 3,
+                rotation: 3,
                 length: 4,
                 deleted: Default::default(),
             }],

@@ -37,7 +37,7 @@ impl WriteBatch<'_> {
     }
 
     /// Adds a commit of a source. `head` is its head in the store. Returns whether one of its outputs has a new
-    /// generation.
+    /// rotation.
     pub(super) fn commit(&mut self, head: SourceHead, commit: &Commit) -> Result<bool, DbError> {
         let source = &commit.source;
         let mut head = self.heads.get(source).copied().unwrap_or(head);
@@ -49,7 +49,7 @@ impl WriteBatch<'_> {
         for mark in &commit.marks {
             let key = keys::mark(source, &mark.sink);
             let old = self.current(&key)?.and_then(|old| seal::unseal::<SinkMark>(&key, &old).ok());
-            rotated |= old.is_none_or(|(old, _)| old.generation != mark.generation);
+            rotated |= old.is_none_or(|(old, _)| old.rotation != mark.rotation);
             self.put_summed(&mut head, key, mark)?;
         }
         for loss in &commit.progress.losses {
@@ -131,7 +131,7 @@ impl WriteBatch<'_> {
             files,
             forget,
             losses: _,
-            withheld: _,
+            positions_pending: _,
             api,
             api_other_nodes,
             nodes,

@@ -49,8 +49,8 @@ fn findings(options: &Options, fast: bool, report: &mut CheckReport) -> io::Resu
     }
     if fast {
         for source in &config.sources {
-            if let Some(place) = source.files.as_ref().map(|files| &files.place) {
-                report.ok(&format!("source {}", source.name), location_text(place))?;
+            if let Some(location) = source.files.as_ref().map(|files| &files.location) {
+                report.ok(&format!("source {}", source.name), location_text(location))?;
             }
         }
         return Ok(exit::OK);
@@ -113,8 +113,8 @@ fn source_location(source: &SourceConfig, report: &mut CheckReport) -> io::Resul
     let Some(files) = &source.files else {
         return Ok(());
     };
-    let text = location_text(&files.place);
-    match &files.place {
+    let text = location_text(&files.location);
+    match &files.location {
         FileLocation::Home { dir, .. } => {
             if let Err(problem) = access::reach(dir) {
                 let way_out =
@@ -128,7 +128,7 @@ fn source_location(source: &SourceConfig, report: &mut CheckReport) -> io::Resul
                 };
             }
             report.ok(&subject, text)?;
-            files::home(&subject, &files.place, report)
+            files::home(&subject, &files.location, report)
         }
         FileLocation::Files(patterns) => {
             report.ok(&subject, text)?;
@@ -137,8 +137,8 @@ fn source_location(source: &SourceConfig, report: &mut CheckReport) -> io::Resul
     }
 }
 
-fn location_text(place: &FileLocation) -> String {
-    match place {
+fn location_text(location: &FileLocation) -> String {
+    match location {
         FileLocation::Home { dir, found } => format!("home `{}`, {found}", dir.display()),
         FileLocation::Files(patterns) => format!("files {}", patterns.join(", ")),
     }

@@ -3,7 +3,7 @@
 use super::check::files::human_size;
 use super::findings::{counted, number, time};
 use super::lookup::{self, Ledgers, StoredCheckpoint, checkpoints};
-use super::output::complain;
+use super::output::print_error;
 use super::progress::Progress;
 use crate::cli::{LedgerExport, LedgerShow};
 use crate::evidence::ledgers::{LedgerError, SourceLedger};
@@ -33,7 +33,7 @@ pub fn key(state_dir: &Path, as_json: bool, out: &mut impl Write) -> io::Result<
         }
     };
     let Some((current, earlier)) = published.split_last() else {
-        complain(&format!(
+        print_error(&format!(
             "there is no key in `{}` yet; the agent makes it at its first start",
             state_dir.display()
         ));
@@ -189,7 +189,7 @@ pub fn export(args: &LedgerExport, out: &mut impl Write) -> io::Result<u8> {
         let exported = match exported {
             Ok(exported) => exported,
             Err(error) => {
-                complain(&format!("source `{}`: {}", ledger.source, chain(&error)));
+                print_error(&format!("source `{}`: {}", ledger.source, chain(&error)));
                 code = code.max(exit_code(&error));
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Entries of ledgers by the id of their event.
 
-use super::output::complain;
+use super::output::print_error;
 use super::progress::Progress;
 use crate::cli::LedgerLocation;
 use crate::evidence::ledgers::{LedgerError, LedgerPlace, SourceLedger};
@@ -28,7 +28,7 @@ pub(super) struct Ledgers {
 /// Opens ledgers. `Err`: the exit code after an error was printed.
 pub(super) fn open(location: &LedgerLocation) -> Result<Ledgers, u8> {
     let place = super::verify::place(location).map_err(|errors| {
-        complain(&errors.to_string());
+        print_error(&errors.to_string());
         errors.exit_code()
     })?;
     let ledgers = place.open(location.source.as_deref()).map_err(|error| refuse(&error))?;
@@ -42,7 +42,7 @@ pub(super) fn open(location: &LedgerLocation) -> Result<Ledgers, u8> {
 
 /// Prints why a ledger cannot be read. Returns the exit code.
 pub(super) fn refuse(error: &LedgerError) -> u8 {
-    complain(&chain(error));
+    print_error(&chain(error));
     exit::TRY_AGAIN
 }
 
@@ -89,7 +89,7 @@ pub(super) fn none(prefix: &str, ledgers: &[SourceLedger]) -> u8 {
     if ledgers.iter().any(|ledger| ledger.kept().start > 0) {
         text.push_str(", or its entry was dropped by retention");
     }
-    complain(&text);
+    print_error(&text);
     exit::FINDINGS
 }
 

@@ -1,7 +1,7 @@
 //! The commands of the program.
 
-mod ask;
 pub mod check;
+mod confirm;
 pub mod convert;
 pub mod find;
 mod findings;

@@ -45,6 +45,6 @@ impl<W: Write> Write for OptionalOutput<W> {
 }
 
 /// Prints one line to standard error. Errors are ignored.
-pub fn complain(text: &str) {
+pub fn print_error(text: &str) {
     let _ = writeln!(io::stderr(), "{}", escape(text));
 }

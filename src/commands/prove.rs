@@ -3,7 +3,7 @@
 use super::find::hex;
 use super::findings::{counted, number};
 use super::lookup::{self, FoundEntry, Ledgers, checkpoints};
-use super::output::complain;
+use super::output::print_error;
 use super::verify::{self, VerifyFailure};
 use crate::cli::{ProveArgs, VerifyArgs};
 use crate::evidence::export::Export;
@@ -36,7 +36,7 @@ pub fn prove(args: &ProveArgs, out: &mut impl Write) -> io::Result<u8> {
         return Ok(lookup::none(&args.id, &ledgers));
     };
     if found.iter().any(|other| other.entry.id != first.entry.id) {
-        complain(&format!("`{}` is the beginning of several events' ids; use more characters", args.id));
+        print_error(&format!("`{}` is the beginning of several events' ids; use more characters", args.id));
         return Ok(exit::CONFIG);
     }
     let was_delivered = |found: &&FoundEntry<'_>| found.entry.kind != EntryKind::Loss;
@@ -63,14 +63,14 @@ fn newest_proof(found: &FoundEntry<'_>) -> io::Result<Result<Proof, u8>> {
     let stored = checkpoints(found.ledger)?;
     let covering = stored.iter().rev().find(|stored| stored.checkpoint.size > found.number);
     let Some(covering) = covering else {
-        complain(&format!(
+        print_error(&format!(
             "entry {} of source `{}` is not signed yet; the agent signs at intervals and when it stops",
             found.number, found.ledger.source
         ));
         return Ok(Err(exit::TRY_AGAIN));
     };
     Ok(Proof::new(&found.ledger.reader, found.number, &covering.note)?.ok_or_else(|| {
-        complain(&format!(
+        print_error(&format!(
             "the entries of source `{}` do not lead to the root of checkpoint {}; `verify` says what was changed",
             found.ledger.source, covering.number
         ));
@@ -103,7 +103,7 @@ pub fn verify_proof(proof: &Path, args: &VerifyArgs, out: &mut impl Write) -> io
     let text = match std::fs::read_to_string(proof) {
         Ok(text) => text,
         Err(error) => {
-            complain(&format!("cannot read the proof `{}`: {error}", proof.display()));
+            print_error(&format!("cannot read the proof `{}`: {error}", proof.display()));
             return Ok(exit::TRY_AGAIN);
         }
     };
@@ -123,7 +123,7 @@ pub fn verify_proof(proof: &Path, args: &VerifyArgs, out: &mut impl Write) -> io
     let result = match event.map(|event| compare(&proven, event, args.site.as_deref())).transpose() {
         Ok(result) => result,
         Err(error) => {
-            complain(&chain(&error));
+            print_error(&chain(&error));
             return Ok(exit::TRY_AGAIN);
         }
     };

@@ -9,7 +9,7 @@ pub use discard::discard;
 pub use print::{list, show};
 pub use replay::replay;
 
-use super::output::complain;
+use super::output::print_error;
 use crate::cli::EventSelection;
 use crate::exit;
 use crate::quarantine::{Entry, QuarantineDirectory, QuarantineError};
@@ -33,7 +33,7 @@ fn exit_code(result: Result<u8, QuarantineFailure>) -> io::Result<u8> {
         Ok(code) => Ok(code),
         Err(QuarantineFailure::Output(error)) => Err(error),
         Err(QuarantineFailure::Quarantine(error)) => {
-            complain(&chain(&error));
+            print_error(&chain(&error));
             Ok(exit::TRY_AGAIN)
         }
     }
@@ -49,11 +49,11 @@ fn each(
     let files = directory.files()?;
     for name in &files.not_regular {
         let path = directory.path.join(name);
-        complain(&format!("`{}` is not a regular file; it is ignored", path.display()));
+        print_error(&format!("`{}` is not a regular file; it is ignored", path.display()));
     }
     for (name, error) in &files.failed {
         let path = directory.path.join(name);
-        complain(&format!("`{}` cannot be examined: {error}; it is ignored", path.display()));
+        print_error(&format!("`{}` cannot be examined: {error}; it is ignored", path.display()));
     }
     let mut damaged = 0;
     for name in &files.names {
@@ -73,7 +73,7 @@ fn each(
         })?;
         if let Some((at, reason)) = first {
             damaged += of_file;
-            complain(&format!(
+            print_error(&format!(
                 "`{}` is damaged and is kept: {} not readable, the first at byte {at}: {reason}",
                 directory.path.join(name).display(),
                 counted(of_file, "line is", "lines are")
@@ -105,7 +105,7 @@ fn unknown<'a>(asked: &[String], found: impl Iterator<Item = &'a str>) -> Option
         if matching == 1 {
             continue;
         }
-        complain(&match matching {
+        print_error(&match matching {
             0 => {
                 format!("there is no event `{id}` in quarantine; `quarantine list` prints the existing ones")
             }
@@ -120,7 +120,7 @@ fn unknown<'a>(asked: &[String], found: impl Iterator<Item = &'a str>) -> Option
 /// refusal.
 fn open(state_dir: &Path) -> Result<Result<Option<QuarantineDirectory>, u8>, QuarantineFailure> {
     if !state_dir.exists() && state_dir.parent().is_some_and(Path::exists) {
-        complain(&format!("there is no state directory `{}`", state_dir.display()));
+        print_error(&format!("there is no state directory `{}`", state_dir.display()));
         return Ok(Err(exit::TRY_AGAIN));
     }
     Ok(Ok(QuarantineDirectory::open(state_dir)?))

@@ -5,10 +5,10 @@ mod print;
 mod sources;
 
 use super::findings::DescribedFinding;
-use super::output::complain;
+use super::output::print_error;
 use super::verify::{VerifyFailure, describe, load, read_export};
 use crate::cli::{Options, ReconcileArgs};
-use crate::config::{self, Config, FileSinkConfig, PeerConfig, SinkConfig, SinkKind};
+use crate::config::{self, Config, DestinationConfig, FileSinkConfig, SinkConfig, SinkKind};
 use crate::evidence::compare::{Scope, Side};
 use crate::evidence::export::Export;
 use crate::evidence::finding::Days;
@@ -58,14 +58,14 @@ pub fn reconcile(args: &ReconcileArgs, out: &mut impl Write) -> io::Result<u8> {
     let config = match config::load_file(&options) {
         Ok(config) => config,
         Err(errors) => {
-            complain(&errors.to_string());
+            print_error(&errors.to_string());
             return Ok(errors.exit_code());
         }
     };
     let sinks = match sinks(args, &config) {
         Ok(sinks) => sinks,
         Err(refusal) => {
-            complain(&refusal);
+            print_error(&refusal);
             return Ok(exit::CONFIG);
         }
     };
@@ -73,7 +73,7 @@ pub fn reconcile(args: &ReconcileArgs, out: &mut impl Write) -> io::Result<u8> {
         Ok(code) => Ok(code),
         Err(VerifyFailure::Output(error)) => Err(error),
         Err(error) => {
-            complain(&chain(&error));
+            print_error(&chain(&error));
             Ok(exit::TRY_AGAIN)
         }
     }
@@ -146,9 +146,9 @@ impl<W: Write> Reconciler<'_, W> {
         }
         match &sink.config.kind {
             SinkKind::File(file) => self.outputs(&name, file),
-            SinkKind::Remote(remote) => match &remote.peer {
-                PeerConfig::Elasticsearch(peer) => {
-                    let asked = elasticsearch::ask(peer, self.ledgers, self.args.times.range());
+            SinkKind::Remote(remote) => match &remote.destination {
+                DestinationConfig::Elasticsearch(destination) => {
+                    let asked = elasticsearch::ask(destination, self.ledgers, self.args.times.range());
                     match asked? {
                         Ok(found) => {
                             let entries = self.entries(self.ledgers)?;

@@ -51,7 +51,7 @@ fn report(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> 
                 escape(&file.path),
                 file.bytes
             )?;
-            match file.waiting_bytes {
+            match file.unterminated_bytes {
                 0 => writeln!(out)?,
                 waiting => writeln!(out, "; {waiting} bytes of an incomplete line are left")?,
             }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::cli::{Options, SetupElasticsearch};
 use crate::config::units::parse_duration;
-use crate::config::{self, Auth, ElasticsearchConfig, PeerConfig, Reference, SinkKind};
+use crate::config::{self, Auth, DestinationConfig, ElasticsearchConfig, Reference, SinkKind};
 use crate::exit;
 use crate::telemetry::escape::escape;
 use cluster::ElasticsearchSetup;
@@ -41,10 +41,10 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
     let mut sinks: Vec<(&str, ElasticsearchConfig)> = Vec::new();
     for sink in &config.sinks {
         if let SinkKind::Remote(remote) = &sink.kind
-            && let PeerConfig::Elasticsearch(peer) = &remote.peer
+            && let DestinationConfig::Elasticsearch(destination) = &remote.destination
             && args.sink.as_ref().is_none_or(|name| *name == sink.name)
         {
-            sinks.push((&sink.name, (**peer).clone()));
+            sinks.push((&sink.name, (**destination).clone()));
         }
     }
     if sinks.is_empty() {

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::check::files::human_size;
-use super::output::{OptionalOutput, complain};
-use super::{ask, layout};
+use super::output::{OptionalOutput, print_error};
+use super::{confirm, layout};
 use crate::checkpoint::{
     self, ApiCursor, FileEntry, Forgotten, Loss, RecoveryStep, SinkMark, SourceState, StateImage, Store,
     StoreError,
@@ -151,7 +151,7 @@ fn open_row(file: &FileEntry) -> [String; 4] {
 fn output_row(mark: &SinkMark) -> [String; 4] {
     [
         mark.length.to_string(),
-        mark.generation.to_string(),
+        mark.rotation.to_string(),
         escape(&mark.sink).into_owned(),
         escape_path(&mark.path).to_string(),
     ]
@@ -187,7 +187,7 @@ pub fn forget(
     }
     if is_stored
         && !agreed
-        && let Some(code) = ask::refused("Forget it?", "nothing was forgotten", out)?
+        && let Some(code) = confirm::declined("Forget it?", "nothing was forgotten", out)?
     {
         return Ok(code);
     }
@@ -267,7 +267,7 @@ fn read(state_dir: &Path) -> Result<(StateImage, Vec<RecoveryStep>), u8> {
     match checkpoint::read(state_dir) {
         Ok(Some(found)) => Ok(found),
         Ok(None) => {
-            complain(&format!("there is no state directory `{}`", state_dir.display()));
+            print_error(&format!("there is no state directory `{}`", state_dir.display()));
             // A starting agent creates it, or a disk may be mounted later.
             Err(exit::TRY_AGAIN)
         }
@@ -279,7 +279,7 @@ fn unknown(image: &StateImage, source: Option<&str>) -> Option<u8> {
     let source = source.filter(|source| !image.sources.contains_key(*source))?;
     let known: Vec<String> = image.sources.keys().map(|name| format!("`{name}`")).collect();
     let known = if known.is_empty() { "no source".to_owned() } else { known.join(", ") };
-    complain(&format!("no state is stored for a source `{source}`; there is {known}"));
+    print_error(&format!("no state is stored for a source `{source}`; there is {known}"));
     Some(exit::CONFIG)
 }
 
@@ -288,7 +288,7 @@ fn refuse(error: &StoreError) -> u8 {
     if matches!(error, StoreError::Locked { .. }) {
         text.push_str("; stop the agent first");
     }
-    complain(&text);
+    print_error(&text);
     error.exit_code()
 }
 
@@ -337,7 +337,7 @@ mod tests {
             path: "/out/events.ndjson".into(),
             dev: 1,
             ino: 2,
-            generation: 4,
+            rotation: 4,
             length: 567,
             deleted: DeletedOutputs { files: 3, events: 1 },
         };

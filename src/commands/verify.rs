@@ -3,7 +3,7 @@
 mod print;
 
 use super::findings::DescribedFinding;
-use super::output::complain;
+use super::output::print_error;
 use super::progress::Progress;
 use crate::cli::{LedgerLocation, VerifyArgs};
 use crate::config;
@@ -64,7 +64,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> io::Result<u8> {
     let place = match place(&args.location) {
         Ok(place) => place,
         Err(errors) => {
-            complain(&errors.to_string());
+            print_error(&errors.to_string());
             return Ok(errors.exit_code());
         }
     };
@@ -72,7 +72,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> io::Result<u8> {
         Ok(code) => Ok(code),
         Err(VerifyFailure::Output(error)) => Err(error),
         Err(error) => {
-            complain(&chain(&error));
+            print_error(&chain(&error));
             Ok(exit::TRY_AGAIN)
         }
     }
@@ -82,7 +82,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> io::Result<u8> {
 pub(super) fn keys(texts: &[String]) -> Result<Vec<Verifier>, u8> {
     let parse = |text: &String| {
         Verifier::parse(text).ok_or_else(|| {
-            complain(&format!("`{text}` is no verifier key; `ledger key` prints it: `name+id+key`"));
+            print_error(&format!("`{text}` is no verifier key; `ledger key` prints it: `name+id+key`"));
             exit::USAGE
         })
     };

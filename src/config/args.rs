@@ -19,7 +19,7 @@ const SOURCE_NAME: &str = "confluence";
 #[derive(Default)]
 struct Overrides {
     state_dir: Option<PathBuf>,
-    place: Option<FileLocation>,
+    location: Option<FileLocation>,
     sink: Option<SinkKind>,
     format: Option<FormatKind>,
     log_format: Option<LogFormat>,
@@ -31,8 +31,8 @@ struct Overrides {
 ///
 /// The error holds everything that is wrong. Nothing was changed on the host.
 pub fn load(options: &Options) -> Result<Config, ConfigErrors> {
-    let way_out = "name the right file with `--config FILE`, or run without a file: `--home DIR`";
-    load_or(options, way_out)
+    let hint = "name the right file with `--config FILE`, or run without a file: `--home DIR`";
+    load_or(options, hint)
 }
 
 /// The same for commands that take `--config` and neither `--home` nor `--url`.
@@ -40,14 +40,14 @@ pub fn load_file(options: &Options) -> Result<Config, ConfigErrors> {
     load_or(options, "name the right file with `--config FILE`")
 }
 
-fn load_or(options: &Options, way_out: &str) -> Result<Config, ConfigErrors> {
+fn load_or(options: &Options, hint: &str) -> Result<Config, ConfigErrors> {
     let mut errors = Vec::new();
     let overrides = overrides(options, &mut errors);
     let base = if options.without_file() {
         Ok(from_options(options, &mut errors))
     } else {
         let path = options.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
-        read(path, options.sink.is_some(), way_out)
+        read(path, options.sink.is_some(), hint)
     };
     let base = match base {
         Ok(base) => ConfigErrors(errors).or(base)?,
@@ -58,14 +58,13 @@ fn load_or(options: &Options, way_out: &str) -> Result<Config, ConfigErrors> {
 }
 
 /// The state directory that `state …` works on.
-pub fn state_dir(place: &crate::cli::StateLocation) -> Result<PathBuf, ConfigErrors> {
-    match &place.state {
+pub fn state_dir(location: &crate::cli::StateLocation) -> Result<PathBuf, ConfigErrors> {
+    match &location.state {
         Some(dir) => in_cwd("--state", dir).map_err(|error| ConfigErrors(vec![error])),
         None => {
-            let path = place.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
-            let way_out =
-                "name the right file with `--config FILE`, or the state directory with `--state DIR`";
-            read(path, true, way_out).map(|config| config.state_dir)
+            let path = location.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
+            let hint = "name the right file with `--config FILE`, or the state directory with `--state DIR`";
+            read(path, true, hint).map(|config| config.state_dir)
         }
     }
 }
@@ -75,12 +74,12 @@ pub fn format_kind(word: &str) -> Result<FormatKind, ConfigError> {
     choose(word, &file::FORMATS).map_err(of("--format"))
 }
 
-fn read(path: &Path, sinks_follow: bool, way_out: &str) -> Result<Config, ConfigErrors> {
+fn read(path: &Path, sinks_follow: bool, hint: &str) -> Result<Config, ConfigErrors> {
     let bytes = std::fs::read(path).map_err(|cause| {
         use io::ErrorKind::*;
         let message = match cause.kind() {
             PermissionDenied => access::denied_message_own("read", path),
-            _ => format!("cannot read the configuration `{}`: {cause}; {way_out}", path.display()),
+            _ => format!("cannot read the configuration `{}`: {cause}; {hint}", path.display()),
         };
         // Where there is no such file, somebody has to write one. Anything else (a permission, a disk) may pass.
         let for_good = [NotFound, IsADirectory, NotADirectory, InvalidInput, InvalidFilename];
@@ -91,7 +90,7 @@ fn read(path: &Path, sinks_follow: bool, way_out: &str) -> Result<Config, Config
         let good = &cause.as_bytes()[..cause.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
         let error = ConfigError::new("", "not valid UTF-8; save the file in UTF-8");
-        ConfigErrors(vec![ConfigError { place: Some((path.into(), line)), ..error }])
+        ConfigErrors(vec![ConfigError { location: Some((path.into(), line)), ..error }])
     })?;
     file::read(path, &text, sinks_follow)
 }
@@ -137,7 +136,7 @@ fn api(options: &Options, warnings: &mut Vec<ConfigError>) -> Option<Result<ApiC
 
 fn overrides(options: &Options, errors: &mut Vec<ConfigError>) -> Overrides {
     Overrides {
-        place: keep(place(options), errors),
+        location: keep(location(options), errors),
         sink: keep(options.sink.as_deref().map(sink), errors),
         format: keep(options.format.as_deref().map(format_kind), errors),
         state_dir: keep(options.state.as_deref().map(|dir| in_cwd("--state", dir)), errors),
@@ -163,7 +162,7 @@ fn word<T: Copy>(
     Some(choose(typed.as_deref()?, words).map_err(of(option)))
 }
 
-fn place(options: &Options) -> Option<Result<FileLocation, ConfigError>> {
+fn location(options: &Options) -> Option<Result<FileLocation, ConfigError>> {
     let found = HomeFound::Option;
     match &options.home {
         Some(home) => Some(in_cwd("--home", home).and_then(|dir| {
@@ -217,8 +216,8 @@ fn in_cwd(option: &str, path: &Path) -> Result<PathBuf, ConfigError> {
 
 fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigErrors> {
     let mut errors = Vec::new();
-    if let Some(place) = overrides.place {
-        let option = match place {
+    if let Some(location) = overrides.location {
+        let option = match location {
             FileLocation::Home { .. } => "--home",
             FileLocation::Files(_) => "--files",
         };
@@ -227,7 +226,7 @@ fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigError
                 "source `{}` of the configuration reads no files; leave out this option, or `--config`",
                 source.name
             ))),
-            [source] => source.files_mut().place = place,
+            [source] => source.files_mut().location = location,
             sources => errors.push(of(option)(format!(
                 "the configuration has {} sources and this option does not say which it is for; change the file, or leave out `--config`",
                 sources.len()
@@ -310,7 +309,7 @@ format = "raw"
         let mut file = file::read(Path::new("x"), text, false).unwrap();
         // Only a name that somebody chose is a site's name, and how the home was found is reported.
         file.sources[0].site = None;
-        file.sources[0].files_mut().place =
+        file.sources[0].files_mut().location =
             FileLocation::Home { dir: "/data/wiki".into(), found: HomeFound::Option };
         let options = config(&[
             "--home",
@@ -360,7 +359,7 @@ type = "stdout"
         assert_eq!(file.path, here.join("out"));
         let here = glob::Pattern::escape(here.to_str().unwrap());
         let expected = vec![format!("{here}/none/a/*.log"), format!("{here}/none/b.log")];
-        assert_eq!(config.sources[0].files.clone().unwrap().place, FileLocation::Files(expected));
+        assert_eq!(config.sources[0].files.clone().unwrap().location, FileLocation::Files(expected));
     }
 
     #[test]
@@ -375,7 +374,7 @@ type = "stdout"
         let changed = config(&["--config", path, "--home", "/data/other", "--state", "/s"]);
         let home = FileLocation::Home { dir: "/data/other".into(), found: HomeFound::Option };
         let mut expected = Config { state_dir: "/s".into(), ..base.clone() };
-        expected.sources[0].files_mut().place = home;
+        expected.sources[0].files_mut().location = home;
         assert_eq!(changed, expected, "the rest of the source stays");
 
         let changed = config(&["--config", path, "--sink", "stdout"]);

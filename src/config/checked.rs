@@ -210,7 +210,7 @@ impl SourceConfig {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct FilesConfig {
-    pub place: FileLocation,
+    pub location: FileLocation,
     pub start_at: StartAt,
     /// Longer lines become an error event with their first bytes.
     pub record_bytes_max: usize,
@@ -237,10 +237,10 @@ pub struct FilesConfig {
 }
 
 impl FilesConfig {
-    /// The defaults, for files at `place`.
-    pub fn new(place: FileLocation) -> FilesConfig {
+    /// The defaults, for files at `location`.
+    pub fn new(location: FileLocation) -> FilesConfig {
         FilesConfig {
-            place,
+            location,
             // Everything that Confluence still has: an audit trail with a hole at its start is a hole.
             start_at: StartAt::Beginning,
             // Confluence sets no limit, and a page's title is no reason for one. Memory does not depend on it.

@@ -10,7 +10,7 @@ use crate::telemetry::escape::escape;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// File and line (from 1); `None` for an option of the command line or what is no line's fault.
-    pub place: Option<(PathBuf, usize)>,
+    pub location: Option<(PathBuf, usize)>,
     /// The key's path (`source.wiki.home`) or the option (`--sink`); empty where there is none.
     pub key: String,
     /// What is wrong; what to do.
@@ -21,13 +21,13 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(super) fn new(key: impl Into<String>, message: impl Into<String>) -> ConfigError {
-        ConfigError { place: None, key: key.into(), message: message.into(), of_host: false }
+        ConfigError { location: None, key: key.into(), message: message.into(), of_host: false }
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some((file, line)) = &self.place {
+        if let Some((file, line)) = &self.location {
             write!(f, "{}:{line}: ", escape(&file.to_string_lossy()))?;
         }
         if !self.key.is_empty() {

@@ -53,12 +53,12 @@ struct KnownTables<P> {
     /// Names, empty for those without a good one, and where they are.
     names: Vec<(String, Span)>,
     /// What they read or write, and what they are called in messages.
-    places: Vec<(P, String)>,
+    locations: Vec<(P, String)>,
 }
 
 impl<P> KnownTables<P> {
     fn new() -> KnownTables<P> {
-        KnownTables { names: Vec::new(), places: Vec::new() }
+        KnownTables { names: Vec::new(), locations: Vec::new() }
     }
 }
 
@@ -94,15 +94,15 @@ fn root_table(root: &mut Table, sinks_follow: bool) -> Config {
     section(root.table("event"), |table| event_keys(table, &mut config.event));
     section(root.table("enrich"), |table| enrich_keys(table, &mut config.enrich));
 
-    let way_out = "a `[[source]]` table with `name = \"wiki\"` and `type = \"data_center\"`";
+    let hint = "a `[[source]]` table with `name = \"wiki\"` and `type = \"data_center\"`";
     let mut seen = KnownTables::new();
-    for table in tables(root, "source", Some(way_out)) {
+    for table in tables(root, "source", Some(hint)) {
         config.sources.extend(source::read(table, &mut seen));
     }
     let several = seen.names.len() > 1;
-    let way_out = "a `[[sink]]` table with `name = \"local\"` and `type = \"file\"` or \"stdout\"";
+    let hint = "a `[[sink]]` table with `name = \"local\"` and `type = \"file\"` or \"stdout\"";
     let mut seen = KnownTables::new();
-    for table in tables(root, "sink", (!sinks_follow).then_some(way_out)) {
+    for table in tables(root, "sink", (!sinks_follow).then_some(hint)) {
         config.sinks.extend(sink::read(table, several, &config.event, &mut seen));
     }
     config
@@ -113,16 +113,16 @@ fn section(mut table: Table, read: impl FnOnce(&mut Table)) {
     table.finish(belongs_to);
 }
 
-/// The tables of one kind. Reports that there is none where a `way_out` from that is given; not if something there is
+/// The tables of one kind. Reports that there is none where a `hint` from that is given; not if something there is
 /// wrong or misspelt, which is reported anyway.
-fn tables<'t>(root: &mut Table<'t>, key: &'static str, way_out: Option<&str>) -> Vec<Table<'t>> {
+fn tables<'t>(root: &mut Table<'t>, key: &'static str, hint: Option<&str>) -> Vec<Table<'t>> {
     let tables = root.tables(key);
     let lacks = match &tables {
         Some(tables) => tables.is_empty(),
         None => !root.had(key) && !root.has_like(key),
     };
-    if let Some(way_out) = way_out.filter(|_| lacks) {
-        root.problems.error(&(0..0), key, format!("is missing; add {way_out}"));
+    if let Some(hint) = hint.filter(|_| lacks) {
+        root.problems.error(&(0..0), key, format!("is missing; add {hint}"));
     }
     tables.unwrap_or_default()
 }

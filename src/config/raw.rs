@@ -1,7 +1,7 @@
-//! What was typed: TOML tables whose keys are taken one by one, with their places in the file.
+//! What was typed: TOML tables whose keys are taken one by one, with their lines in the file.
 //!
 //! Not derived from serde, which stops at the first error: here each value is read by itself, and each error is
-//! collected with its place.
+//! collected with its line.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -51,8 +51,8 @@ impl<'t> Problems<'t> {
     }
 
     fn located(&self, span: &Span, key: String, message: String) -> ConfigError {
-        let place = Some((self.file.to_path_buf(), self.line(span)));
-        ConfigError { place, ..ConfigError::new(key, message) }
+        let location = Some((self.file.to_path_buf(), self.line(span)));
+        ConfigError { location, ..ConfigError::new(key, message) }
     }
 
     /// The line, from 1, in which a span begins.
@@ -148,7 +148,7 @@ impl<'t> Table<'t> {
     pub(super) fn finish(self, elsewhere: impl Fn(&str) -> Option<String>) {
         for key in self.entries.keys() {
             let name: &str = key.get_ref();
-            let way_out = match (renamed_to(name), nearest(name, &self.asked), elsewhere(name)) {
+            let hint = match (renamed_to(name), nearest(name, &self.asked), elsewhere(name)) {
                 (Some(new), _, _) if self.asked.contains(&new) => format!("its name is now `{new}`"),
                 (None, Some(near), _) => format!("did you mean `{near}`?"),
                 (Some(new), _, _) => match elsewhere(new) {
@@ -158,7 +158,7 @@ impl<'t> Table<'t> {
                 (None, None, Some(place)) => place,
                 (None, None, None) => format!("remove it; known here are {}", list(&self.asked)),
             };
-            self.problems.error(&key.span(), self.key(name), format!("unknown key; {way_out}"));
+            self.problems.error(&key.span(), self.key(name), format!("unknown key; {hint}"));
         }
     }
 

@@ -13,7 +13,7 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
     let outputs = outputs(config);
     for source in &config.sources {
         let Some(files) = &source.files else { continue };
-        let dirs = watch_dirs(&files.place);
+        let dirs = watch_dirs(&files.location);
         let key = format!("source.{}", source.name);
         if let Some(dir) = dirs.iter().find(|dir| state_dir.starts_with(dir)) {
             let message = format!(
@@ -32,7 +32,7 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
                     path.display()
                 );
                 errors.push(ConfigError::new(key.clone(), message));
-            } else if let Some(pattern) = reads(&files.place, &output) {
+            } else if let Some(pattern) = reads(&files.location, &output) {
                 let message = format!(
                     "reads `{pattern}`, which sink `{name}` writes as `{}`; let the sink write elsewhere",
                     path.display()
@@ -42,7 +42,7 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
         }
         if config.sinks.iter().any(|sink| sink.kind == SinkKind::Stdout)
             && let Ok(stdout) = std::fs::read_link("/proc/self/fd/1")
-            && let Some(pattern) = reads(&files.place, &stdout)
+            && let Some(pattern) = reads(&files.location, &stdout)
         {
             let message = format!(
                 "reads `{pattern}`, and stdout is connected to `{}`, which that matches; send stdout elsewhere",
@@ -55,8 +55,8 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
 }
 
 /// The directories in which a source looks for files, of those that exist; a home's even if it does not exist.
-pub fn watch_dirs(place: &FileLocation) -> Vec<PathBuf> {
-    let mut dirs = match place {
+pub fn watch_dirs(location: &FileLocation) -> Vec<PathBuf> {
+    let mut dirs = match location {
         FileLocation::Home { dir, .. } => vec![resolve(&audit_dir(dir))],
         FileLocation::Files(patterns) => patterns.iter().flat_map(|pattern| pattern_dirs(pattern)).collect(),
     };
@@ -87,9 +87,9 @@ fn outputs(config: &Config) -> Vec<(&str, PathBuf)> {
     outputs
 }
 
-/// What of a place would read the file `path`.
-fn reads(place: &FileLocation, path: &Path) -> Option<String> {
-    match place {
+/// What of a location would read the file `path`.
+fn reads(location: &FileLocation, path: &Path) -> Option<String> {
+    match location {
         FileLocation::Home { dir, .. } => {
             let dir = resolve(&audit_dir(dir));
             (path.parent() == Some(&dir)).then(|| dir.display().to_string())

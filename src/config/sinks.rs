@@ -10,7 +10,7 @@ use super::remote::{HttpConfig, Reference, TlsConfig};
 /// A sink that reaches a server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteSinkConfig {
-    pub peer: PeerConfig,
+    pub destination: DestinationConfig,
     pub batch: BatchConfig,
     /// Requests on their way at once, for each source.
     pub concurrency: usize,
@@ -19,7 +19,7 @@ pub struct RemoteSinkConfig {
 
 /// The server, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq)]
-pub enum PeerConfig {
+pub enum DestinationConfig {
     Http(Box<HttpSinkConfig>),
     Elasticsearch(Box<ElasticsearchConfig>),
     Kafka(KafkaConfig),
@@ -30,17 +30,17 @@ pub enum PeerConfig {
 
 impl RemoteSinkConfig {
     /// The defaults.
-    pub fn new(peer: PeerConfig) -> RemoteSinkConfig {
+    pub fn new(destination: DestinationConfig) -> RemoteSinkConfig {
         let mut batch = BatchConfig::default();
-        match &peer {
-            PeerConfig::Kafka(_) => batch.bytes = KafkaConfig::BATCH_BYTES,
-            PeerConfig::Sentinel(_) => batch.bytes = SentinelConfig::BATCH_BYTES,
+        match &destination {
+            DestinationConfig::Kafka(_) => batch.bytes = KafkaConfig::BATCH_BYTES,
+            DestinationConfig::Sentinel(_) => batch.bytes = SentinelConfig::BATCH_BYTES,
             _ => {}
         }
         RemoteSinkConfig {
             // One is on its way while the next is made; but over syslog's one connection events arrive in order.
-            concurrency: if matches!(peer, PeerConfig::Syslog(_)) { 1 } else { 2 },
-            peer,
+            concurrency: if matches!(destination, DestinationConfig::Syslog(_)) { 1 } else { 2 },
+            destination,
             batch,
             // One event that a server cannot take must not hold up all others; it is kept.
             on_poison: OnPoison::Quarantine,

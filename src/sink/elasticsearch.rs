@@ -8,7 +8,7 @@ pub(crate) mod target;
 
 use super::http::{compressed_body, events_bytes};
 use super::outcome::{Outcome, RequestOutcome, of_status, server_message};
-use super::remote::{Peer, PendingEvent};
+use super::remote::{Destination, PendingEvent};
 use crate::config::{ElasticsearchConfig, Target};
 use crate::http::{self, HeaderMap, HttpError};
 use crate::record::EventId;
@@ -184,7 +184,7 @@ impl ElasticsearchSink {
     }
 }
 
-impl Peer for ElasticsearchSink {
+impl Destination for ElasticsearchSink {
     async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         if !self.checked.get()
             && let Err(outcome) = self.prepare().await

@@ -39,7 +39,7 @@ const UNSYNCED_EVENTS_MAX: u64 = 8192;
 /// Delay before a failed write (mostly a full disk) is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Writes until [`Message::End`] has arrived and everything is durable. `loopback` is the sending side of
+/// Writes until [`Message::End`] has arrived and everything is durable. `self_sender` is the sending side of
 /// `messages`. After an error the contents of the disk are unknown: the process must end, and the next one
 /// starts from the checkpoint. With `once` the function also waits for the compression of rotated files, and
 /// gives up when writing keeps failing.
@@ -47,10 +47,10 @@ pub(crate) fn run(
     output: OutputFile,
     once: bool,
     messages: Receiver<Message>,
-    loopback: Sender<Message>,
+    self_sender: Sender<Message>,
     report: impl Fn(Report),
 ) -> Result<(), SinkError> {
-    let sync = start_sync_thread(loopback)?;
+    let sync = start_sync_thread(self_sender)?;
     let compressor = output.compressor()?;
     let mut writer = Writer {
         output,
@@ -59,14 +59,7 @@ pub(crate) fn run(
         sync,
         compressor,
         backlog: VecDeque::new(),
-        unsynced: UnsyncedBatches {
-            written: Vec::new(),
-            syncing: Vec::new(),
-            written_bytes: 0,
-            written_events: 0,
-            sync_in_progress: false,
-            last_sync: crate::clock::monotonic(),
-        },
+        unsynced: UnsyncedBatches::new(crate::clock::monotonic()),
         ended: false,
         retry_at: None,
         failures: 0,
@@ -96,7 +89,7 @@ pub(crate) fn run(
 }
 
 /// Starts the thread that makes output durable. It ends when the returned side of its channel is dropped.
-fn start_sync_thread(loopback: Sender<Message>) -> io::Result<Sender<SyncJob>> {
+fn start_sync_thread(self_sender: Sender<Message>) -> io::Result<Sender<SyncJob>> {
     // Cannot grow: the next job is sent after `Message::Synced` for the previous one.
     let (sync, jobs) = channel::<SyncJob>();
     std::thread::Builder::new().name("sync".into()).spawn(move || {
@@ -107,7 +100,7 @@ fn start_sync_thread(loopback: Sender<Message>) -> io::Result<Sender<SyncJob>> {
                 job.run()
             }));
             let result = result.unwrap_or_else(|_| Err(io::Error::other("making output durable panicked")));
-            if loopback.send(Message::Synced(result)).is_err() {
+            if self_sender.send(Message::Synced(result)).is_err() {
                 break;
             }
         }
@@ -115,14 +108,50 @@ fn start_sync_thread(loopback: Sender<Message>) -> io::Result<Sender<SyncJob>> {
     Ok(sync)
 }
 
-/// Batches that are written and not durable yet.
+/// Batches that are written and not durable yet: those written since the last sync was started, and those of a sync
+/// that is in progress.
 struct UnsyncedBatches {
     written: Vec<Report>,
-    syncing: Vec<Report>,
     written_bytes: u64,
     written_events: u64,
+    syncing: Vec<Report>,
+    syncing_bytes: u64,
     sync_in_progress: bool,
     last_sync: Instant,
+}
+
+impl UnsyncedBatches {
+    fn new(now: Instant) -> UnsyncedBatches {
+        UnsyncedBatches {
+            written: Vec::new(),
+            written_bytes: 0,
+            written_events: 0,
+            syncing: Vec::new(),
+            syncing_bytes: 0,
+            sync_in_progress: false,
+            last_sync: now,
+        }
+    }
+
+    /// Whether more may be written. One event in several batches may exceed the limit: a sync does not make it final
+    /// before its end, so it must be written whole.
+    fn has_capacity(&self) -> bool {
+        self.written_bytes + self.syncing_bytes < UNSYNCED_BYTES_MAX
+            || self.written.is_empty() && !self.sync_in_progress
+    }
+
+    fn start_sync(&mut self, now: Instant) {
+        (self.sync_in_progress, self.last_sync) = (true, now);
+        self.syncing = std::mem::take(&mut self.written);
+        self.written_events = 0;
+        self.syncing_bytes = std::mem::take(&mut self.written_bytes);
+    }
+
+    /// The sync in progress has ended. Returns the reports of its batches.
+    fn end_sync(&mut self) -> Vec<Report> {
+        (self.sync_in_progress, self.syncing_bytes) = (false, 0);
+        std::mem::take(&mut self.syncing)
+    }
 }
 
 /// The writing side of the sink, and its progress.
@@ -152,11 +181,7 @@ impl<R: Fn(Report)> Writer<R> {
     }
 
     fn can_write(&self, now: Instant) -> bool {
-        !self.backlog.is_empty()
-            && self.retry_at.is_none_or(|at| now >= at)
-            // One event in several batches may be larger. It becomes final with its end only, so it must be
-            // written whole.
-            && (self.unsynced.written_bytes < UNSYNCED_BYTES_MAX || self.unsynced.written.is_empty())
+        !self.backlog.is_empty() && self.retry_at.is_none_or(|at| now >= at) && self.unsynced.has_capacity()
     }
 
     /// Waits for a message, for the next attempt to write, or for the pause after which the sink is idle.
@@ -180,14 +205,15 @@ impl<R: Fn(Report)> Writer<R> {
     fn handle(&mut self, message: Message) -> Result<(), SinkError> {
         match message {
             Message::Batch(batch) => self.backlog.push_back(batch),
+            // It waits for no further events anyway.
+            Message::Flush => {}
             Message::End => self.ended = true,
-            Message::Committed { generation } => {
-                self.compressor.iter().for_each(|compressor| compressor.checkpointed(generation));
+            Message::Committed { rotation } => {
+                self.compressor.iter().for_each(|compressor| compressor.checkpointed(rotation));
             }
             Message::Synced(result) => {
                 self.output.note_deleted(result?);
-                self.unsynced.sync_in_progress = false;
-                for mut report_of_batch in self.unsynced.syncing.drain(..) {
+                for mut report_of_batch in self.unsynced.end_sync() {
                     if let Report::Final { mark: Some(mark), .. } = &mut report_of_batch {
                         mark.deleted = self.output.deleted();
                     }
@@ -210,7 +236,7 @@ impl<R: Fn(Report)> Writer<R> {
                 self.unsynced.written.extend(batch.number.map(|number| Report::Final {
                     number,
                     events: std::mem::take(&mut self.events),
-                    mark: (!batch.replaying).then_some(mark),
+                    mark: (!batch.keep_output_position).then_some(mark),
                 }));
                 (self.report)(Report::Written(batch.bytes));
                 if std::mem::take(&mut self.failures) > 0 {
@@ -243,14 +269,42 @@ impl<R: Fn(Report)> Writer<R> {
             || unsynced.written_bytes >= UNSYNCED_BYTES_MAX / 2
             || unsynced.written_events >= UNSYNCED_EVENTS_MAX;
         if due && !unsynced.sync_in_progress && !unsynced.written.is_empty() {
-            unsynced.sync_in_progress = true;
-            unsynced.last_sync = crate::clock::monotonic();
-            (unsynced.written_bytes, unsynced.written_events) = (0, 0);
-            unsynced.syncing = std::mem::take(&mut unsynced.written);
+            unsynced.start_sync(crate::clock::monotonic());
             if self.sync.send(self.output.sync()?).is_err() {
                 return Err(io::Error::other("the thread that makes output durable is gone").into());
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise a shutdown during a sync would take longer than the limit allows.
+    #[test]
+    fn bytes_of_a_running_sync_count_as_not_durable() {
+        let mut unsynced = UnsyncedBatches::new(crate::clock::monotonic());
+        let write = |unsynced: &mut UnsyncedBatches, bytes| {
+            unsynced.written_bytes += bytes;
+            unsynced.written.push(Report::Final { number: 0, events: 1, mark: None });
+        };
+        write(&mut unsynced, UNSYNCED_BYTES_MAX / 2);
+        assert!(unsynced.has_capacity());
+        unsynced.start_sync(crate::clock::monotonic());
+        assert!(unsynced.has_capacity());
+        write(&mut unsynced, UNSYNCED_BYTES_MAX / 2);
+        assert!(!unsynced.has_capacity());
+        assert_eq!(unsynced.end_sync().len(), 1);
+        assert!(unsynced.has_capacity());
+    }
+
+    /// A sync does not make it final before its end.
+    #[test]
+    fn an_event_in_parts_may_exceed_the_limit_of_unsynced_bytes() {
+        let mut unsynced = UnsyncedBatches::new(crate::clock::monotonic());
+        unsynced.written_bytes = 2 * UNSYNCED_BYTES_MAX;
+        assert!(unsynced.has_capacity());
     }
 }

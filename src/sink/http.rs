@@ -3,7 +3,7 @@
 
 use super::compress::compress;
 use super::outcome::{Outcome, RequestOutcome, of_status, server_message};
-use super::remote::{Peer, PendingEvent};
+use super::remote::{Destination, PendingEvent};
 use crate::config::{Compression, HttpBody, HttpConfig, HttpSinkConfig};
 use crate::http::{self, Client, HeaderMap, HttpError};
 use crate::secret::Secret;
@@ -117,7 +117,7 @@ impl HttpSink {
     }
 }
 
-impl Peer for HttpSink {
+impl Destination for HttpSink {
     async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         let (content_type, body) = self.body(events);
         let (headers, body) = match compressed_body(content_type, body, self.config.compression) {

@@ -8,7 +8,7 @@ mod fault;
 mod partition;
 
 use super::outcome::{Outcome, RequestOutcome};
-use super::remote::{Peer, PendingEvent, REFUSED_IN_A_ROW_MAX, REQUEST_BYTES_MIN, lower_limit};
+use super::remote::{Destination, PendingEvent, REFUSED_IN_A_ROW_MAX, REQUEST_BYTES_MIN, lower_limit};
 use crate::config::{Compression, KafkaConfig, RecordTime};
 use cluster::{ConnectionSettings, KafkaCluster, PreparedClient};
 use fault::KafkaFault;
@@ -259,7 +259,7 @@ pub(crate) async fn open(prepared: PreparedClient, config: &KafkaConfig) -> Resu
     })
 }
 
-impl Peer for KafkaSink {
+impl Destination for KafkaSink {
     async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         let cluster = match self.cluster().await {
             Ok(cluster) => cluster,

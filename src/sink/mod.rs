@@ -13,7 +13,7 @@ pub(crate) mod splunk_hec;
 pub(crate) mod stdout;
 pub mod syslog;
 
-use crate::config::PeerConfig;
+use crate::config::DestinationConfig;
 use crate::position::{DeletedOutputs, SinkMark};
 use crate::record::EventId;
 use remote::{DeliverySettings, Quarantine};
@@ -30,16 +30,16 @@ const ACTION_BYTES_MAX: usize = 32;
 /// Consecutive events of one source, encoded in the format of one sink. Each event ends with LF.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// `None` if the last event continues in the next batch. The number of that later batch then covers this
-    /// one too.
+    /// `None`: the number of the next numbered batch covers this one too. The reader sends such batches before a long
+    /// event and for its parts, and waits for their buffers.
     pub number: Option<u64>,
     pub bytes: Vec<u8>,
     /// The events that end in `bytes`. Bytes after the last end are the beginning of an event that continues
     /// in the next batch.
     pub events: Vec<BatchEvent>,
-    /// The source still replays events that were in the output at the start. Until it has caught up, the
-    /// checkpoint must keep the length of the output that it already has.
-    pub replaying: bool,
+    /// Do not report the output's position: the checkpoint keeps the one that it has. The source still replays events
+    /// that were in the output at the start.
+    pub keep_output_position: bool,
 }
 
 /// One encoded event of a batch.
@@ -50,12 +50,12 @@ pub struct BatchEvent {
     pub id: EventId,
     /// Time of the event in milliseconds since 1970. An unreadable record has the time at which it was read.
     pub time_ms: i64,
-    pub label: Label,
+    pub header_fields: HeaderFields,
 }
 
 /// What a sink that needs it puts into the header of an event. Other sinks get the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Label {
+pub struct HeaderFields {
     pub severity: EventSeverity,
     /// Printable ASCII without blanks, filled with NULs.
     action: [u8; ACTION_BYTES_MAX],
@@ -72,14 +72,14 @@ pub enum EventSeverity {
     Warning,
 }
 
-impl Label {
+impl HeaderFields {
     /// Of the action, at most 32 characters are kept; each that is not printable ASCII becomes `_`.
-    pub fn new(severity: EventSeverity, action: &str) -> Label {
-        let mut label = Label { severity, ..Label::default() };
-        for (to, c) in label.action.iter_mut().zip(action.chars()) {
+    pub fn new(severity: EventSeverity, action: &str) -> HeaderFields {
+        let mut header_fields = HeaderFields { severity, ..HeaderFields::default() };
+        for (to, c) in header_fields.action.iter_mut().zip(action.chars()) {
             *to = if c.is_ascii_graphic() { c as u8 } else { b'_' };
         }
-        label
+        header_fields
     }
 
     /// Empty where the event has none.
@@ -92,9 +92,11 @@ impl Label {
 /// Input of a sink's thread.
 pub enum Message {
     Batch(Batch),
-    /// The checkpoint contains output positions up to this generation.
+    /// The reader waits for its buffers: send what has arrived without waiting for more events.
+    Flush,
+    /// The checkpoint contains output positions up to this rotation.
     Committed {
-        generation: u64,
+        rotation: u64,
     },
     /// No more messages follow.
     End,
@@ -133,7 +135,7 @@ pub enum Report {
     /// Every event of the batch has a final outcome.
     Final { number: u64, events: u64, mark: Option<SinkMark> },
     /// Why events are not delivered at the moment. `None`: delivery has recovered.
-    Trouble(Option<String>),
+    Health(Option<String>),
     /// These events were put into quarantine. Comes before the batch is final.
     Quarantined(Vec<EventId>),
 }
@@ -156,43 +158,43 @@ pub enum SinkError {
 
 /// Delivers to a server until [`Message::End`] has arrived and everything before it is delivered.
 pub fn deliver(
-    peer: PeerConfig,
+    destination: DestinationConfig,
     settings: DeliverySettings,
     messages: UnboundedReceiver<Message>,
     report: &dyn Fn(Report),
     quarantine: Quarantine<'_>,
 ) -> Result<(), SinkError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match peer {
-        PeerConfig::Elasticsearch(config) => runtime.block_on(remote::run(
+    match destination {
+        DestinationConfig::Elasticsearch(config) => runtime.block_on(remote::run(
             elasticsearch::ElasticsearchSink::new(*config),
             settings,
             messages,
             report,
             quarantine,
         )),
-        PeerConfig::Http(config) => runtime.block_on(remote::run(
+        DestinationConfig::Http(config) => runtime.block_on(remote::run(
             http::HttpSink::new(*config),
             settings,
             messages,
             report,
             quarantine,
         )),
-        PeerConfig::Kafka(config) => {
-            let peer = kafka::KafkaSink::new(config, &settings.source);
-            runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
+        DestinationConfig::Kafka(config) => {
+            let destination = kafka::KafkaSink::new(config, &settings.source);
+            runtime.block_on(remote::run(destination, settings, messages, report, quarantine))
         }
-        PeerConfig::Syslog(config) => {
-            let peer = syslog::SyslogSink::new(config, &settings.source);
-            runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
+        DestinationConfig::Syslog(config) => {
+            let destination = syslog::SyslogSink::new(config, &settings.source);
+            runtime.block_on(remote::run(destination, settings, messages, report, quarantine))
         }
-        PeerConfig::Sentinel(config) => {
-            let peer = sentinel::SentinelSink::new(*config);
-            runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
+        DestinationConfig::Sentinel(config) => {
+            let destination = sentinel::SentinelSink::new(*config);
+            runtime.block_on(remote::run(destination, settings, messages, report, quarantine))
         }
-        PeerConfig::SplunkHec(config) => {
-            let peer = splunk_hec::SplunkHecSink::new(*config);
-            runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
+        DestinationConfig::SplunkHec(config) => {
+            let destination = splunk_hec::SplunkHecSink::new(*config);
+            runtime.block_on(remote::run(destination, settings, messages, report, quarantine))
         }
     }
 }

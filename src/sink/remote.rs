@@ -1,5 +1,11 @@
 //! The common part of all sinks that deliver to a server: batching, retries and poison events. Each sink
-//! implements [`Peer`], which sends events in one request and returns their outcomes.
+//! implements [`Destination`], which sends events in one request and returns their outcomes.
+//!
+//! A server may refuse an event although the event is not at fault, for example with a wrong index. So a refusal is
+//! *proven* only if other events were accepted in the same response, or in a later request. An event whose refusal is
+//! proven is *poison*: it goes to the quarantine. An *unproven* refusal is deferred and sent again. A refused request
+//! of several events is halved until the refused event is alone. If refusals stay unproven the *circuit* opens: only
+//! one *probe* request at a time is sent.
 
 mod circuit;
 mod deliver;
@@ -13,7 +19,7 @@ pub(crate) use circuit::REFUSED_IN_A_ROW_MAX;
 pub(crate) use request_builder::PendingEvent;
 
 use super::outcome::RequestOutcome;
-use super::{Label, Message, Report, SinkError};
+use super::{HeaderFields, Message, Report, SinkError};
 use crate::config::{BatchConfig, OnPoison};
 use crate::record::EventId;
 use crate::telemetry::heartbeat;
@@ -29,7 +35,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
 /// A server and the protocol to talk to it.
-pub(crate) trait Peer {
+pub(crate) trait Destination {
     /// Sends these events in one request.
     fn send(&self, events: &[PendingEvent]) -> impl Future<Output = RequestOutcome>;
 
@@ -50,7 +56,7 @@ pub struct DeliverySettings {
     pub once: bool,
     /// Treat each refusal as a poison event, even if no other event was accepted. For events that are stored
     /// in the quarantine already.
-    pub refusals_believed: bool,
+    pub quarantine_unproven: bool,
 }
 
 /// An event that a server refuses.
@@ -58,7 +64,7 @@ pub struct DeliverySettings {
 pub struct Refused {
     pub id: EventId,
     pub time_ms: i64,
-    pub label: Label,
+    pub header_fields: HeaderFields,
     pub reason: String,
     /// The encoded event, without its LF.
     pub event: Vec<u8>,
@@ -78,8 +84,8 @@ pub(crate) fn lower_limit(bytes_max: &Cell<usize>, refused_bytes: usize) -> bool
 }
 
 /// Delivers until [`Message::End`] has arrived and everything before it is delivered.
-pub(crate) async fn run<P: Peer>(
-    peer: P,
+pub(crate) async fn run<P: Destination>(
+    destination: P,
     settings: DeliverySettings,
     mut messages: UnboundedReceiver<Message>,
     report: &dyn Fn(Report),
@@ -87,7 +93,7 @@ pub(crate) async fn run<P: Peer>(
 ) -> Result<(), SinkError> {
     let circuit = Circuit::default();
     let delivery = Delivery {
-        peer: &peer,
+        destination: &destination,
         circuit: &circuit,
         settings: &settings,
         bytes_max: Cell::new(usize::MAX),
@@ -106,7 +112,8 @@ pub(crate) async fn run<P: Peer>(
             true => requests.is_empty(),
             false => requests.len() < settings.concurrency,
         };
-        let credentials_changed = has_capacity && circuit.needs_operator() && peer.credentials_changed();
+        let credentials_changed =
+            has_capacity && circuit.needs_operator() && destination.credentials_changed();
         if credentials_changed {
             circuit.clear_unproven_delay();
         }
@@ -144,6 +151,7 @@ pub(crate) async fn run<P: Peer>(
                 heartbeat::working();
                 match message {
                     Some(Message::Batch(batch)) => builder.push_batch(batch, Instant::now(), report),
+                    Some(Message::Flush) => builder.flush(),
                     Some(Message::Synced(_) | Message::Committed { .. }) => {}
                     Some(Message::End) | None => {
                         ended = true;

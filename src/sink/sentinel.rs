@@ -9,7 +9,7 @@ pub(crate) use token::Tokens;
 
 use super::http::{SharedClient, compressed_body, events_bytes, json_array};
 use super::outcome::{Outcome, RequestOutcome, of_status, server_message_without_hint};
-use super::remote::{Peer, PendingEvent};
+use super::remote::{Destination, PendingEvent};
 use crate::clock;
 use crate::config::{Compression, SentinelConfig};
 use crate::http::{self, HeaderMap, below};
@@ -103,7 +103,7 @@ impl SentinelSink {
     }
 }
 
-impl Peer for SentinelSink {
+impl Destination for SentinelSink {
     async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         self.report_times(events);
         let body = json_array(events.iter().map(PendingEvent::bytes), events_bytes(events));

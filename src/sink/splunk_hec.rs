@@ -3,7 +3,7 @@
 
 use super::http::{SharedClient, compressed_body, events_bytes};
 use super::outcome::{Outcome, RequestOutcome, of_status, server_message, server_message_without_hint};
-use super::remote::{Peer, PendingEvent};
+use super::remote::{Destination, PendingEvent};
 use crate::clock;
 use crate::config::SplunkHecConfig;
 use crate::http::{self, HeaderMap, HttpError, below};
@@ -165,7 +165,7 @@ impl SplunkHecSink {
     }
 }
 
-impl Peer for SplunkHecSink {
+impl Destination for SplunkHecSink {
     async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         let (headers, body) =
             match compressed_body("application/json", self.body(events), self.config.compression) {

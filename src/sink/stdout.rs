@@ -12,13 +12,17 @@ pub(crate) fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Resul
     let mut events = 0;
     // Locked from the first part of an event to its last, so that lines of two sources never mix.
     let mut lock: Option<StdoutLock<'static>> = None;
-    while let Ok(Message::Batch(batch)) = messages.recv() {
+    while let Ok(message) = messages.recv() {
+        let batch = match message {
+            Message::Batch(batch) => batch,
+            Message::Flush | Message::Committed { .. } | Message::Synced(_) => continue,
+            Message::End => break,
+        };
         crate::failpoint::hit("before_send");
-        let continues = lock.is_some() && batch.bytes.is_empty();
         let mut stdout = lock.take().unwrap_or_else(|| io::stdout().lock());
         stdout.write_all(&batch.bytes).and_then(|()| stdout.flush()).map_err(sink_error)?;
         let end = batch.events.last().map_or(0, |event| event.end as usize);
-        if end < batch.bytes.len() || continues {
+        if end < batch.bytes.len() {
             lock = Some(stdout);
         }
         crate::failpoint::hit("after_send");

@@ -12,7 +12,7 @@ mod send_queue;
 
 use super::http::events_bytes;
 use super::outcome::{Outcome, RequestOutcome};
-use super::remote::{Peer, PendingEvent};
+use super::remote::{Destination, PendingEvent};
 use crate::config::{SyslogConfig, TlsConfig, Transport};
 use crate::tls::Tls;
 use connection::{Connection, unreachable};
@@ -167,7 +167,7 @@ async fn open(config: &SyslogConfig) -> io::Result<UdpSocket> {
     Err(last)
 }
 
-impl Peer for SyslogSink {
+impl Destination for SyslogSink {
     async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         match self.config.transport {
             Transport::Udp => self.send_over_udp(events).await,

@@ -11,7 +11,7 @@ use crate::record::Text;
 /// Ids kept per list: more than a cluster has, earlier ids of its nodes included.
 const IDS_MAX: usize = 200;
 
-/// If nodes reappear more often in one folder, it contains files of several nodes.
+/// If nodes reappear more often in one directory, it contains files of several nodes.
 const REAPPEARANCES_MAX: u32 = 3;
 
 /// Which node an API row belongs to.
@@ -43,11 +43,11 @@ pub(crate) struct Nodes {
     others: Vec<String>,
     /// Ids with the times of their oldest and newest row.
     unknown: Vec<(String, i64, i64)>,
-    /// For each folder, the index in `of_files` of its newest record's node.
-    folders: Vec<Option<usize>>,
+    /// For each directory, the index in `of_files` of its newest record's node.
+    directories: Vec<Option<usize>>,
     /// How many nodes' files were read when the process started.
     known_at_start: usize,
-    /// How often a node reappeared in a folder after another one.
+    /// How often a node reappeared in a directory after another one.
     reappearances: u32,
     /// A file contained records without a node.
     records_without_node: bool,
@@ -73,15 +73,15 @@ impl Nodes {
     }
 
     /// Records the node of a file record. `time_ms` is not in the future.
-    pub(crate) fn observe_file(&mut self, folder: usize, node: Option<Text>, time_ms: i64) {
+    pub(crate) fn observe_file(&mut self, directory: usize, node: Option<Text>, time_ms: i64) {
         let Some(node) = node else {
             self.records_without_node = true;
             return;
         };
-        if self.folders.len() <= folder {
-            self.folders.resize(folder + 1, None);
+        if self.directories.len() <= directory {
+            self.directories.resize(directory + 1, None);
         }
-        let before = self.folders[folder];
+        let before = self.directories[directory];
         let at = before.filter(|at| node.is(&self.of_files[*at].node.id));
         let at = at.unwrap_or_else(|| self.number(node, time_ms));
         let known = &mut self.of_files[at].node;
@@ -95,7 +95,7 @@ impl Nodes {
         }
         known.to_ms = known.to_ms.max(time_ms);
         if reappears || before != Some(at) {
-            self.folders[folder] = Some(at);
+            self.directories[directory] = Some(at);
             self.reappearances += u32::from(reappears && before.is_some());
             self.retire(before, at, time_ms);
         }
@@ -119,15 +119,15 @@ impl Nodes {
         })
     }
 
-    /// A folder contains records of node `now`. The node before it no longer has this id, unless another folder
-    /// contains it. At start it is unknown which folder belongs to which node. Once as many nodes were found as before,
-    /// the remaining ids are retired.
+    /// A directory contains records of node `now`. The node before it no longer has this id, unless another directory
+    /// contains it. At start it is unknown which directory belongs to which node. Once as many nodes were found as
+    /// before, the remaining ids are retired.
     fn retire(&mut self, before: Option<usize>, now: usize, time_ms: i64) {
         // Records that are replayed at start may have an old id.
         if self.reappearances > REAPPEARANCES_MAX || !self.of_files[now].is_current() {
             return;
         }
-        let mut current: Vec<usize> = self.folders.iter().copied().flatten().collect();
+        let mut current: Vec<usize> = self.directories.iter().copied().flatten().collect();
         current.sort_unstable();
         current.dedup();
         let gone: Vec<usize> = match before {

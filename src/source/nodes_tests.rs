@@ -6,8 +6,8 @@ fn named(id: &str) -> String {
     format!("\"{id}\"")
 }
 
-fn file(nodes: &mut Nodes, folder: usize, id: &str, time_ms: i64) {
-    nodes.observe_file(folder, Token::new(&named(id)).text(), time_ms);
+fn file(nodes: &mut Nodes, directory: usize, id: &str, time_ms: i64) {
+    nodes.observe_file(directory, Token::new(&named(id)).text(), time_ms);
 }
 
 fn row(nodes: &mut Nodes, id: &str, time_ms: i64) -> RowNode {
@@ -83,9 +83,9 @@ fn f83_a_node_that_joins_is_another_one_after_the_next_event_of_this_node() {
 #[test]
 fn f83_one_of_several_nodes_gets_another_id() {
     let (mut nodes, mut saved) = (Nodes::default(), ClusterNodes::default());
-    for (folder, id) in [(0, "a"), (1, "b")] {
-        file(&mut nodes, folder, id, 10);
-        file(&mut nodes, folder, id, 20);
+    for (directory, id) in [(0, "a"), (1, "b")] {
+        file(&mut nodes, directory, id, 10);
+        file(&mut nodes, directory, id, 20);
     }
     assert!(nodes.are_several());
     restarted(&mut nodes, &mut saved);
@@ -116,7 +116,7 @@ fn f83_replayed_ids_and_ids_that_return() {
     file(&mut nodes, 0, "a", 50);
     assert_eq!(row(&mut nodes, "a", 60), OF_FILES);
     assert!(!nodes.are_several());
-    // Files of several nodes in one folder: after a few times this is no longer a change of the id.
+    // Files of several nodes in one directory: after a few times this is no longer a change of the id.
     for time_ms in 60..1000 {
         file(&mut nodes, 0, if time_ms % 2 == 0 { "x" } else { "a" }, time_ms);
     }

@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 
 use tracing::Level;
 
-/// Of each place in the program one line in this time, and one summary of what it would have said besides.
+/// Each call site writes one line in this time, and one summary of its suppressed lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Messages may contain what others choose, so only this many are counted separately.
-const PLACES_MAX: usize = 200;
+const CALL_SITES_MAX: usize = 200;
 
-/// What is held back, by the place in the program that says it.
+/// Suppressed lines, by call site.
 pub(super) struct Flood<K> {
-    places: HashMap<K, CallSite>,
+    call_sites: HashMap<K, CallSite>,
 }
 
 impl<K> Default for Flood<K> {
     fn default() -> Flood<K> {
-        Flood { places: HashMap::new() }
+        Flood { call_sites: HashMap::new() }
     }
 }
 
 struct CallSite {
-    /// When the last line of this place was written.
+    /// When the last line of this call site was written.
     written: Instant,
     suppressed: u64,
     level: Level,
@@ -34,7 +34,7 @@ struct CallSite {
     message: String,
 }
 
-/// What is written instead of the lines held back.
+/// Written instead of the suppressed lines.
 #[derive(Debug, PartialEq)]
 pub(super) struct Summary {
     pub level: Level,
@@ -46,43 +46,43 @@ pub(super) struct Summary {
 impl<K: Hash + Eq> Flood<K> {
     /// Whether no further call site is counted separately.
     pub(super) fn is_full(&self) -> bool {
-        self.places.len() >= PLACES_MAX
+        self.call_sites.len() >= CALL_SITES_MAX
     }
 
-    /// Whether what this place says now is written; if not, it is counted. `take_due(now)` comes before.
+    /// Whether a line of this call site is written now. If not, it is counted. Call `take_due(now)` before.
     pub(super) fn admit(
         &mut self,
-        place: K,
+        call_site: K,
         level: Level,
         target: &'static str,
         message: &str,
         now: Instant,
     ) -> bool {
-        if let Some(place) = self.places.get_mut(&place) {
-            if now.saturating_duration_since(place.written) < INTERVAL {
-                place.suppressed += 1;
+        if let Some(call_site) = self.call_sites.get_mut(&call_site) {
+            if now.saturating_duration_since(call_site.written) < INTERVAL {
+                call_site.suppressed += 1;
                 return false;
             }
-            place.written = now;
-            place.message = message.to_string();
+            call_site.written = now;
+            call_site.message = message.to_string();
             return true;
         }
-        let said = CallSite { written: now, suppressed: 0, level, target, message: message.to_string() };
-        self.places.insert(place, said);
+        let new = CallSite { written: now, suppressed: 0, level, target, message: message.to_string() };
+        self.call_sites.insert(call_site, new);
         true
     }
 
-    /// The summaries whose time has come by `now`; `None` takes all.
+    /// The summaries that are due at `now`; all if it is `None`.
     pub(super) fn take_due(&mut self, now: Option<Instant>) -> Vec<Summary> {
         let mut due = Vec::new();
-        for place in self.places.values_mut() {
-            let is_due = now.is_none_or(|now| now.saturating_duration_since(place.written) >= INTERVAL);
-            if place.suppressed > 0 && is_due {
+        for call_site in self.call_sites.values_mut() {
+            let is_due = now.is_none_or(|now| now.saturating_duration_since(call_site.written) >= INTERVAL);
+            if call_site.suppressed > 0 && is_due {
                 due.push(Summary {
-                    level: place.level,
-                    target: place.target,
-                    message: place.message.clone(),
-                    repeated: std::mem::take(&mut place.suppressed),
+                    level: call_site.level,
+                    target: call_site.target,
+                    message: call_site.message.clone(),
+                    repeated: std::mem::take(&mut call_site.suppressed),
                 });
             }
         }
@@ -99,8 +99,8 @@ mod tests {
         (Flood::default(), clock::monotonic())
     }
 
-    fn say(flood: &mut Flood<u32>, place: u32, message: &str, now: Instant) -> bool {
-        flood.admit(place, Level::WARN, "target", message, now)
+    fn say(flood: &mut Flood<u32>, call_site: u32, message: &str, now: Instant) -> bool {
+        flood.admit(call_site, Level::WARN, "target", message, now)
     }
 
     fn repeated(summaries: &[Summary]) -> Vec<u64> {
@@ -114,7 +114,7 @@ mod tests {
         for n in 1..1000 {
             assert!(!say(&mut flood, 1, "a", start + Duration::from_millis(n)));
         }
-        assert!(say(&mut flood, 2, "b", start), "another place is not held back");
+        assert!(say(&mut flood, 2, "b", start), "another call site is not suppressed");
         assert_eq!(flood.take_due(Some(start + INTERVAL - Duration::from_millis(1))), []);
         assert_eq!(repeated(&flood.take_due(Some(start + INTERVAL))), [999]);
         assert_eq!(flood.take_due(None), [], "reported once");

@@ -1,4 +1,5 @@
-//! Files first, and the API when they fail: the real binary with a simulated Confluence that writes files and a database.
+//! Files first, and the API when they fail: the real binary with a simulated Confluence that writes files and a
+//! database.
 
 use crate::rig::oracle::{Event, events};
 use crate::rig::{Agent, Host, SOON, listen_again, until};
@@ -37,7 +38,7 @@ fn confluence(host: impl FnOnce(&Sim) -> Host) -> (Sim, Host) {
     (sim, host)
 }
 
-fn happen(sim: &Sim, numbers: std::ops::Range<u64>) {
+fn add_events(sim: &Sim, numbers: std::ops::Range<u64>) {
     for number in numbers {
         sim.insert(Row::data_center(clock::now_ms(), number));
     }
@@ -97,7 +98,7 @@ fn once_each(host: &Host, count: u64) {
 
 /// The agent stops in order, and each event is in its output once.
 #[track_caller]
-fn stops_with_each(agent: &mut Agent, host: &Host, count: u64) {
+fn assert_stopped_with_all(agent: &mut Agent, host: &Host, count: u64) {
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     once_each(host, count);
 }
@@ -106,7 +107,7 @@ fn stops_with_each(agent: &mut Agent, host: &Host, count: u64) {
 #[track_caller]
 fn reading_files(sim: &Sim, host: &Host, count: u64) -> Agent {
     let mut agent = host.start();
-    happen(sim, 0..count);
+    add_events(sim, 0..count);
     agent.until("the files are read", || has(host, 0..count));
     agent
 }
@@ -118,16 +119,16 @@ fn f45_failover_round_trip() {
     let mut agent = reading_files(&sim, &host, 20);
     // What happens meanwhile goes to the database, and to the files that come back later.
     move_files(&sim, &host, AWAY);
-    happen(&sim, 20..40);
-    agent.until_said("the audit API is read instead of the audit files");
+    add_events(&sim, 20..40);
+    agent.until_logged("the audit API is read instead of the audit files");
     agent.until("the API brings what the files do not", || has(&host, 0..40));
-    happen(&sim, 40..50);
+    add_events(&sim, 40..50);
     agent.until("and goes on to", || has(&host, 0..50));
     move_files(&sim, &host, AUDIT);
-    agent.until_said("the audit files are healthy again");
-    happen(&sim, 50..60);
+    agent.until_logged("the audit files are healthy again");
+    add_events(&sim, 50..60);
     agent.until("the files are read again", || has(&host, 0..60));
-    stops_with_each(&mut agent, &host, 60);
+    assert_stopped_with_all(&mut agent, &host, 60);
     assert_eq!(notices(&host, "agent.source.switched"), 2);
     // And nothing comes again after a restart.
     host.once_ok();
@@ -140,29 +141,29 @@ fn f75_silent_file() {
     let (sim, host) = confluence(host);
     let mut agent = reading_files(&sim, &host, 20);
     sim.files("", |files, _| files.silent = true);
-    happen(&sim, 20..30);
-    agent.until_said("did not arrive in them");
+    add_events(&sim, 20..30);
+    agent.until_logged("did not arrive in them");
     agent.until("the API brings what the files do not", || has(&host, 0..30));
     sim.files("", |files, _| files.silent = false);
-    happen(&sim, 30..40);
-    agent.until_said("the audit files are healthy again");
+    add_events(&sim, 30..40);
+    agent.until_logged("the audit files are healthy again");
     agent.until("the files are read again", || has(&host, 0..40));
     // Three that no file ever has.
     for number in 40..43 {
         sim.insert(Row::data_center(clock::now_ms(), number).database_only());
     }
-    happen(&sim, 43..50);
+    add_events(&sim, 43..50);
     agent.until("a hole is filled", || has(&host, 0..50));
-    stops_with_each(&mut agent, &host, 50);
+    assert_stopped_with_all(&mut agent, &host, 50);
 }
 
-/// What the files hold already is not wanted, or was read before there was an API: neither does the API bring it, and what it
-/// shows of it is no hole.
+/// What the files hold already is not wanted, or was read before there was an API: neither does the API bring it, and
+/// what it shows of it is no hole.
 #[test]
 fn f75_what_is_not_wanted_of_the_files_is_no_hole() {
     for start_at_end in [true, false] {
         let (sim, both) = confluence(host);
-        happen(&sim, 0..20);
+        add_events(&sim, 0..20);
         let mut host = both;
         if start_at_end {
             host.source += "start_at = \"end\"\n";
@@ -175,7 +176,7 @@ fn f75_what_is_not_wanted_of_the_files_is_no_hole() {
         }
         let mut agent = host.start();
         agent.until("the API is asked", || sim.audit_request_count() > 3);
-        happen(&sim, 20..30);
+        add_events(&sim, 20..30);
         agent.until("what happens now is read", || has(&host, 20..30));
         for number in 30..33 {
             sim.insert(Row::data_center(clock::now_ms(), number).database_only());
@@ -194,17 +195,17 @@ fn f75_what_is_not_wanted_of_the_files_is_no_hole() {
 #[test]
 fn f46_retention_gap() {
     let (sim, host) = confluence(host);
-    happen(&sim, 0..20);
+    add_events(&sim, 0..20);
     host.once_ok();
-    happen(&sim, 20..40);
+    add_events(&sim, 20..40);
     for file in fs::read_dir(host.audit()).unwrap() {
         fs::remove_file(file.unwrap().path()).unwrap();
     }
     sim.files("", |files, now_ms| files.rotate(now_ms));
-    happen(&sim, 40..50);
+    add_events(&sim, 40..50);
     let mut agent = host.start();
     agent.until("the hole is filled", || has(&host, 0..50));
-    stops_with_each(&mut agent, &host, 50);
+    assert_stopped_with_all(&mut agent, &host, 50);
 }
 
 /// A hole before a backlog: it is filled, and nothing of what follows it comes again; not after a kill before the API
@@ -216,30 +217,30 @@ fn f46_retention_gap_before_a_backlog() {
         let (sim, mut host) = confluence(host);
         host.source += "overlap = \"1s\"\n";
         let then_ms = clock::now_ms() - 60_000;
-        let happened = |numbers: std::ops::Range<u64>| {
+        let add_events_between = |numbers: std::ops::Range<u64>| {
             sim.insert_all(numbers.map(|number| Row::data_center(then_ms + number as i64, number)));
         };
-        happened(0..20);
+        add_events_between(0..20);
         host.once_ok();
         assert_eq!(host.delivered(), 20);
-        happened(20..40);
+        add_events_between(20..40);
         for file in fs::read_dir(host.audit()).unwrap() {
             fs::remove_file(file.unwrap().path()).unwrap();
         }
         sim.files("", |files, now_ms| files.rotate(now_ms));
-        happened(40..EVENTS);
+        add_events_between(40..EVENTS);
         if killed {
             sim.disconnect();
             let mut agent = host.start();
             agent.until("the files are read", || host.delivered() as u64 == EVENTS - 20);
-            agent.until_said("cannot reach");
+            agent.until_logged("cannot reach");
             agent.kill();
             listen_again(|| sim.reconnect());
         }
         let mut agent = host.start();
         agent.until("the hole is filled", || has(&host, 0..EVENTS));
         polls(&sim, &mut agent, 5);
-        stops_with_each(&mut agent, &host, EVENTS);
+        assert_stopped_with_all(&mut agent, &host, EVENTS);
     }
 }
 
@@ -248,14 +249,14 @@ fn f46_retention_gap_before_a_backlog() {
 fn f46_retention_gap_is_reported() {
     let (sim, mut host) = confluence(host);
     host.source = "rotate_grace = \"1s\"\nsweep_interval = \"500ms\"\n".into();
-    happen(&sim, 0..20);
+    add_events(&sim, 0..20);
     host.once_ok();
-    happen(&sim, 20..40);
+    add_events(&sim, 20..40);
     for file in fs::read_dir(host.audit()).unwrap() {
         fs::remove_file(file.unwrap().path()).unwrap();
     }
     sim.files("", |files, now_ms| files.rotate(now_ms));
-    happen(&sim, 40..50);
+    add_events(&sim, 40..50);
     let mut agent = host.start();
     agent.until("the gap is reported", || notices(&host, "agent.source.gap") == 1);
     agent.until("the rest comes", || has(&host, 40..50));
@@ -274,8 +275,9 @@ fn f45_each_node_brings_its_own() {
         files.tear = false;
         sim.write_files(node, files);
     }
-    // All at once: an agent that finds the first of the other node in the API and none of its own in a file would take it.
-    let happen = |numbers: std::ops::Range<u64>| {
+    // All at once: an agent that finds the first of the other node in the API and none of its own in a file would take
+    // it.
+    let add_events = |numbers: std::ops::Range<u64>| {
         let row = |number: u64| {
             let node = if number.is_multiple_of(2) { "a" } else { "b" };
             Row::data_center(clock::now_ms(), number).on_node(node)
@@ -283,15 +285,15 @@ fn f45_each_node_brings_its_own() {
         sim.insert_all(numbers.map(row).collect::<Vec<_>>());
     };
     let mut agents: Vec<_> = hosts.iter().map(Host::start).collect();
-    happen(0..20);
+    add_events(0..20);
     until(SOON, "both have read their files", || hosts.iter().all(|host| numbers(host).len() == 10));
     for host in &hosts {
         fs::rename(host.audit(), host.home().join("log/away")).unwrap();
     }
     for agent in &mut agents {
-        agent.until_said("the audit API is read instead of the audit files");
+        agent.until_logged("the audit API is read instead of the audit files");
     }
-    happen(20..40);
+    add_events(20..40);
     until(SOON, "both read the API", || hosts.iter().all(|host| numbers(host).len() == 20));
     for agent in &mut agents {
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
@@ -309,12 +311,12 @@ fn f45_an_outage_outlasts_the_agent() {
     let mut agent = reading_files(&sim, &host, 10);
     move_files(&sim, &host, AWAY);
     agent.until("the switch is reported", || notices(&host, "agent.source.switched") == 1);
-    agent.until_said("the audit API is read instead of the audit files");
+    agent.until_logged("the audit API is read instead of the audit files");
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     let shown = host.state_show();
     assert!(shown.contains("events come by the audit API since "), "{shown}");
     assert!(shown.contains("does not exist"), "{shown}");
-    happen(&sim, 10..20);
+    add_events(&sim, 10..20);
     let socket = UnixDatagram::bind(host.path("notify")).unwrap();
     socket.set_nonblocking(true).unwrap();
     let mut command = host.command(&[], &[]);
@@ -329,7 +331,7 @@ fn f45_an_outage_outlasts_the_agent() {
     assert_eq!(notices(&host, "agent.source.switched"), 1);
     move_files(&sim, &host, AUDIT);
     agent.until("the way back is reported", || notices(&host, "agent.source.switched") == 2);
-    stops_with_each(&mut agent, &host, 20);
+    assert_stopped_with_all(&mut agent, &host, 20);
 }
 
 /// A response is processed before the request after the next one.
@@ -344,7 +346,7 @@ fn coverage_was_taken(sim: &Sim) -> bool {
 fn f75_coverage_lowered_meanwhile() {
     let (sim, host) = confluence(host);
     sim.set_coverage("SECURITY", "FULL");
-    happen(&sim, 0..5);
+    add_events(&sim, 0..5);
     let mut agent = host.start();
     agent.until("the coverage is read", || coverage_was_taken(&sim));
     agent.until("the files are read", || has(&host, 0..5));
@@ -362,8 +364,8 @@ fn f75_coverage_lowered_meanwhile() {
     once_each(&host, 5);
 }
 
-/// Two nodes of one cluster, and none of the agents ever saw a file: each takes all, says so, and gives each event the same id,
-/// by which a sink keeps one.
+/// Two nodes of one cluster, and none of the agents ever saw a file: each takes all, says so, and gives each event the
+/// same id, by which a sink keeps one.
 #[test]
 fn f45_unknown_nodes_bring_all_with_the_same_ids() {
     let sim = Sim::data_center().unwrap();
@@ -379,7 +381,7 @@ fn f45_unknown_nodes_bring_all_with_the_same_ids() {
     }
     for (host, agent) in hosts.iter().zip(&mut agents) {
         agent.until("all are read", || has(host, 0..20));
-        agent.until_said("the events of all nodes are delivered");
+        agent.until_logged("the events of all nodes are delivered");
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         once_each(host, 20);
     }
@@ -400,7 +402,7 @@ fn f45_a_long_outage_repeats_and_loses_nothing() {
     // So no poll reads all of them again.
     host.source += "overlap = \"1s\"\n";
     let mut agent = host.start();
-    happen(&sim, 0..10);
+    add_events(&sim, 0..10);
     agent.until("the files are read", || host.delivered() == 10);
     // What is written meanwhile is where the agent does not look, in a file that it has never opened.
     let (audit, gone) = (host.audit(), host.home().join("log/gone"));
@@ -410,9 +412,9 @@ fn f45_a_long_outage_repeats_and_loses_nothing() {
         files.rotate(now_ms);
         files.dir = away.clone();
     });
-    agent.until_said("the audit API is read instead of the audit files");
+    agent.until_logged("the audit API is read instead of the audit files");
     for from in (10..EVENTS).step_by(1_000) {
-        happen(&sim, from..(from + 1_000).min(EVENTS));
+        add_events(&sim, from..(from + 1_000).min(EVENTS));
         let by = (from + 1_000).min(EVENTS);
         agent.until("the API brings them", || host.delivered() as u64 >= by);
     }
@@ -422,68 +424,69 @@ fn f45_a_long_outage_repeats_and_loses_nothing() {
         fs::rename(&gone, &audit).unwrap();
         files.dir = audit.clone();
     });
-    agent.until_said("the audit files are healthy again");
-    happen(&sim, EVENTS..EVENTS + 10);
+    agent.until_logged("the audit files are healthy again");
+    add_events(&sim, EVENTS..EVENTS + 10);
     agent.until("the files are read to their end", || has(&host, 0..EVENTS + 10));
     polls(&sim, &mut agent, 5);
-    stops_with_each(&mut agent, &host, EVENTS + 10);
+    assert_stopped_with_all(&mut agent, &host, EVENTS + 10);
 }
 
-/// A kill before the first answer of the API: where to begin is known by then, and what only the API has is not skipped.
+/// A kill before the first answer of the API: where to begin is known by then, and what only the API has is not
+/// skipped.
 #[test]
 fn f45_killed_before_the_api_ever_answered() {
     let (sim, host) = confluence(host);
     sim.disconnect();
     let mut agent = reading_files(&sim, &host, 20);
-    agent.until_said("cannot reach");
+    agent.until_logged("cannot reach");
     agent.kill();
     sim.files("", |files, _| files.silent = true);
-    happen(&sim, 20..40);
+    add_events(&sim, 20..40);
     sim.files("", |files, _| files.silent = false);
-    happen(&sim, 40..50);
+    add_events(&sim, 40..50);
     listen_again(|| sim.reconnect());
     let mut agent = host.start();
     agent.until("the hole is filled", || has(&host, 0..50));
-    stops_with_each(&mut agent, &host, 50);
+    assert_stopped_with_all(&mut agent, &host, 50);
 }
 
-/// A kill between delivery and checkpoint, of events that came by the API: they stand in the output, and are recognised however
-/// late the API brings them again.
+/// A kill between delivery and checkpoint, of events that came by the API: they stand in the output, and are recognised
+/// however late the API brings them again.
 #[test]
 fn f45_killed_between_delivery_and_checkpoint() {
     let (sim, mut host) = confluence(host);
     host.root = "checkpoint_interval = \"1h\"\n".into();
     let mut agent = reading_files(&sim, &host, 10);
     sim.files("", |files, _| files.silent = true);
-    happen(&sim, 10..30);
+    add_events(&sim, 10..30);
     agent.until("the API brings what the files do not", || has(&host, 0..30));
     agent.kill();
     sim.disconnect();
     sim.files("", |files, _| files.silent = false);
     let mut agent = host.start();
-    agent.until_said("contains events after the checkpoint");
-    agent.until_said("cannot reach");
-    happen(&sim, 30..40);
+    agent.until_logged("contains events after the checkpoint");
+    agent.until_logged("cannot reach");
+    add_events(&sim, 30..40);
     agent.until("the files are read", || has(&host, 0..40));
     listen_again(|| sim.reconnect());
-    happen(&sim, 40..45);
+    add_events(&sim, 40..45);
     for number in 45..50 {
         sim.insert(Row::data_center(clock::now_ms(), number).database_only());
     }
     agent.until("the API is asked again", || has(&host, 0..50));
-    stops_with_each(&mut agent, &host, 50);
+    assert_stopped_with_all(&mut agent, &host, 50);
 }
 
 /// The thread that asks the API panics: the process goes with it, and says which stage it was.
 #[test]
 fn f54_the_api_alongside_files_panics() {
     let (sim, host) = confluence(host);
-    happen(&sim, 0..20);
+    add_events(&sim, 0..20);
     let mut command = host.command(&[], &[]);
     command.env("CONFLUENCE_AUDIT_AGENT_FAILPOINT", "ask=panic@2");
     let mut agent = host.spawn(command);
     assert_eq!(agent.wait(SOON).code(), Some(70), "{}", agent.stderr());
-    assert_eq!(agent.said("stage=\"api wiki\""), 1, "{}", agent.stderr());
+    assert_eq!(agent.log_count("stage=\"api wiki\""), 1, "{}", agent.stderr());
     host.once_ok();
     once_each(&host, 20);
 }
@@ -502,7 +505,7 @@ fn f45_an_api_that_has_not_answered_is_not_used() {
     let mut agent = host.spawn(command);
     agent.until("the API is asked", || sim.request_count() > 0);
     let asked = clock::monotonic();
-    agent.until_said("the audit API is read instead of the audit files");
+    agent.until_logged("the audit API is read instead of the audit files");
     let mut message = [0; 4096];
     agent.until("it is ready", || {
         let heard = socket.recv(&mut message).unwrap_or(0);
@@ -512,30 +515,30 @@ fn f45_an_api_that_has_not_answered_is_not_used() {
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
 }
 
-/// An answer that was asked for in place of the files, and comes when they are read again: what it brings before they had time
-/// to is not missing.
+/// An answer that was asked for in place of the files, and comes when they are read again: what it brings before they
+/// had time to is not missing.
 #[test]
 fn f75_an_answer_of_before_the_return_is_no_silence() {
     let (sim, host) = confluence(host);
     let mut agent = reading_files(&sim, &host, 20);
     let (audit, away) = (host.audit(), host.home().join("log/away"));
     fs::rename(&audit, &away).unwrap();
-    agent.until_said("the audit API is read instead of the audit files");
+    agent.until_logged("the audit API is read instead of the audit files");
     sim.fault(Fault::SlowHead(Duration::from_secs(4)));
     let asked = sim.audit_request_count();
     polls(&sim, &mut agent, 0);
     // In the database at once, in a file with the fifth that follows.
     sim.files("", |files, _| files.batch_lines = 10);
-    happen(&sim, 20..25);
+    add_events(&sim, 20..25);
     agent.until("it is asked for them", || sim.audit_request_count() > asked + 1);
     fs::rename(&away, &audit).unwrap();
-    agent.until_said("the audit files are healthy again");
+    agent.until_logged("the audit files are healthy again");
     sim.clear_faults();
     agent.until("the answer comes", || has(&host, 0..25));
     polls(&sim, &mut agent, 3);
-    happen(&sim, 25..30);
+    add_events(&sim, 25..30);
     agent.until("the files are read on", || has(&host, 0..30));
-    stops_with_each(&mut agent, &host, 30);
+    assert_stopped_with_all(&mut agent, &host, 30);
     assert_eq!(notices(&host, "agent.source.switched"), 2, "{}", agent.stderr());
 }
 
@@ -549,7 +552,7 @@ fn f75_a_backlog_is_no_hole() {
     let mut agent = host.start();
     agent.until_within(5 * SOON, "the backlog is read", || host.delivered() as u64 >= EVENTS);
     polls(&sim, &mut agent, EVENTS / 1_000);
-    stops_with_each(&mut agent, &host, EVENTS);
+    assert_stopped_with_all(&mut agent, &host, EVENTS);
     assert_eq!(notices(&host, "agent.source.switched"), 0, "{}", agent.stderr());
 }
 
@@ -606,7 +609,7 @@ fn f81_events_of_other_nodes_after_a_backlog() {
         let mut agent = host.start();
         agent.until_within(5 * SOON, "all nodes' events are there", || has(&host, 0..EVENTS));
         polls(&sim, &mut agent, 5);
-        stops_with_each(&mut agent, &host, EVENTS);
+        assert_stopped_with_all(&mut agent, &host, EVENTS);
     }
 }
 
@@ -630,7 +633,7 @@ fn f82_events_of_other_nodes_are_ordinary() {
         sim.insert(Row::data_center(clock::now_ms(), from + 9).database_only());
         agent.until("the other nodes' events come", || has(&host, from..from + 10));
     }
-    stops_with_each(&mut agent, &host, 40);
+    assert_stopped_with_all(&mut agent, &host, 40);
     assert_eq!(notices(&host, "agent.source.switched"), 0, "{}", agent.stderr());
     // Compared at once, these rows are still none that the files should have brought.
     host.set("probe_interval", "\"1s\"");
@@ -643,13 +646,13 @@ fn f82_events_of_other_nodes_are_ordinary() {
     agent.until("all is there", || has(&host, 0..48));
     polls(&sim, &mut agent, 10);
     assert_eq!(notices(&host, "agent.source.switched"), 0, "{}", agent.stderr());
-    assert_eq!(agent.said("WARN"), 0, "{}", agent.stderr());
+    assert_eq!(agent.log_count("WARN"), 0, "{}", agent.stderr());
     for number in 48..51 {
         sim.insert(of_node("a", clock::now_ms(), number).database_only());
     }
     agent.until("the hole is filled", || has(&host, 0..51));
     agent.until("the switch is reported", || notices(&host, "agent.source.switched") == 1);
-    stops_with_each(&mut agent, &host, 51);
+    assert_stopped_with_all(&mut agent, &host, 51);
     assert!(host.state_show().contains("audit API, other cluster nodes: delivered up to"));
 }
 
@@ -657,7 +660,7 @@ fn f82_events_of_other_nodes_are_ordinary() {
 #[test]
 fn f82_nodes_is_changed_between_two_runs() {
     let (sim, mut host) = cluster(host);
-    let happened = |from: u64| {
+    let add_events_between = |from: u64| {
         sim.insert_all((from..from + 10).map(|number| of_node("b", clock::now_ms(), number)));
         sim.insert_all((from + 10..from + 20).map(|number| of_node("a", clock::now_ms(), number)));
     };
@@ -668,7 +671,7 @@ fn f82_nodes_is_changed_between_two_runs() {
     for (nodes, from, expected) in [("own", 0, 0), ("all", 20, 10), ("own", 40, 0)] {
         host.set("nodes", &format!("{nodes:?}"));
         let mut agent = host.start();
-        happened(from);
+        add_events_between(from);
         agent.until("the node's own events come", || has(&host, from + 10..from + 20));
         agent.until("the other node's come", || of_other(&host, from) == expected);
         polls(&sim, &mut agent, 5);
@@ -691,7 +694,7 @@ fn f82_other_nodes_while_the_files_are_away() {
     polls(&sim, &mut agent, 3);
     let away = host.home().join("log/away");
     fs::rename(host.audit(), &away).unwrap();
-    agent.until_said("does not exist");
+    agent.until_logged("does not exist");
     sim.insert_all((10..20).map(|number| of_node("b", clock::now_ms(), number)));
     agent.until("the other node's events come", || has(&host, 0..20));
     fs::rename(&away, host.audit()).unwrap();
@@ -714,7 +717,7 @@ fn f83_the_nodes_id_changes_while_the_api_is_the_input() {
         let away = host.home().join("log/away");
         fs::rename(host.audit(), &away).unwrap();
         sim.files("a", |files, _| files.silent = true);
-        agent.until_said("the audit API is read instead of the audit files");
+        agent.until_logged("the audit API is read instead of the audit files");
         for (from, node) in [(10, "a"), (20, "a2"), (30, "a3")] {
             if restarted {
                 assert_eq!(agent.stop(), 0, "{}", agent.stderr());
@@ -723,18 +726,18 @@ fn f83_the_nodes_id_changes_while_the_api_is_the_input() {
             sim.insert_all((from..from + 10).map(|number| of_node(node, clock::now_ms(), number)));
             agent.until("the events come by the API", || has(&host, 0..from + 10));
         }
-        agent.until_said("has events of the cluster node `a3`, which no audit file contains");
+        agent.until_logged("has events of the cluster node `a3`, which no audit file contains");
         // A new, empty directory: the node goes on under its last id.
         let mut files = AuditFiles::under(&host.home());
         (files.batch_lines, files.tear) = (1, false);
         fs::create_dir_all(&files.dir).unwrap();
         sim.write_files("a3", files);
         sim.insert_all((40..50).map(|number| of_node("a3", clock::now_ms(), number)));
-        agent.until_said("the audit files are healthy again");
+        agent.until_logged("the audit files are healthy again");
         agent.until("the files are read", || has(&host, 0..50));
-        agent.until_said("have another cluster node id");
+        agent.until_logged("have another cluster node id");
         polls(&sim, &mut agent, 4);
-        stops_with_each(&mut agent, &host, 50);
+        assert_stopped_with_all(&mut agent, &host, 50);
         assert!(host.state_show().contains("cluster node a3\n"), "{}", host.state_show());
     }
 }
@@ -751,7 +754,7 @@ fn f83_new_ids_of_two_nodes_with_an_agent_each() {
         (files.batch_lines, files.tear) = (1, false);
         sim.write_files(node, files);
     };
-    let happen = |nodes: [&str; 2], numbers: std::ops::Range<u64>| {
+    let add_events = |nodes: [&str; 2], numbers: std::ops::Range<u64>| {
         let row = |number: u64| of_node(nodes[number as usize % 2], clock::now_ms(), number);
         sim.insert_all(numbers.map(row).collect::<Vec<_>>());
     };
@@ -763,7 +766,7 @@ fn f83_new_ids_of_two_nodes_with_an_agent_each() {
     write("a", &hosts[0]);
     write("b", &hosts[1]);
     let mut agents: Vec<_> = hosts.iter().map(Host::start).collect();
-    happen(["a", "b"], 0..20);
+    add_events(["a", "b"], 0..20);
     until(SOON, "both have read their files", || own(0, 0..20) && own(1, 0..20));
     let asked = sim.audit_request_count();
     until(SOON, "both have asked", || sim.audit_request_count() > asked + 10);
@@ -771,20 +774,20 @@ fn f83_new_ids_of_two_nodes_with_an_agent_each() {
     let away = hosts[0].home().join("log/away");
     fs::rename(hosts[0].audit(), &away).unwrap();
     sim.files("a", |files, _| files.silent = true);
-    agents[0].until_said("the audit API is read instead of the audit files");
+    agents[0].until_logged("the audit API is read instead of the audit files");
     write("b2", &hosts[1]);
-    happen(["a2", "b2"], 20..40);
+    add_events(["a2", "b2"], 20..40);
     until(SOON, "the events come", || own(0, 0..40) && own(1, 0..40));
     // Its files are back. From then on each brings its own node's alone.
     write("a2", &hosts[0]);
     fs::create_dir_all(hosts[0].audit()).unwrap();
-    happen(["a2", "b2"], 40..60);
+    add_events(["a2", "b2"], 40..60);
     until(SOON, "the events come", || own(0, 0..60) && own(1, 0..60));
-    agents[0].until_said("the audit files are healthy again");
-    happen(["a2", "b2"], 60..80);
+    agents[0].until_logged("the audit files are healthy again");
+    add_events(["a2", "b2"], 60..80);
     let asked = sim.audit_request_count();
     until(SOON, "both have asked", || sim.audit_request_count() > asked + 10);
-    happen(["a2", "b2"], 80..100);
+    add_events(["a2", "b2"], 80..100);
     until(SOON, "the events come", || own(0, 0..100) && own(1, 0..100));
     let asked = sim.audit_request_count();
     until(SOON, "both have asked", || sim.audit_request_count() > asked + 10);
@@ -832,7 +835,7 @@ fn f84_own_searches_in_files() {
         agent.until("another's search comes", || {
             searched(&host).iter().any(|event| event.text("/user/id") == "8a80cb81eeee")
         });
-        happen(&sim, 10..20);
+        add_events(&sim, 10..20);
         agent.until("the files are read on", || has(&host, 0..20));
         polls(&sim, &mut agent, 5);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
@@ -864,7 +867,7 @@ fn f84_an_api_that_does_not_answer_holds_back_no_search() {
     let line = search.replace("\"epochSecond\":1", &format!("\"epochSecond\":{now_s}"));
     fs::write(host.audit().join("20260301.00000.audit.log"), line + "\n").unwrap();
     let mut agent = host.start();
-    agent.until_said("cannot reach");
+    agent.until_logged("cannot reach");
     agent.until("the search is delivered", || host.delivered() == 1);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     listen_again(|| sim.reconnect());
@@ -886,7 +889,7 @@ fn a_single_run_reports_that_the_api_was_not_requested() {
         if all {
             host.set("nodes", "\"all\"");
         }
-        happen(&sim, 0..10);
+        add_events(&sim, 0..10);
         sim.fault(fault);
         for _ in 0..2 {
             let run = host.once_code(75);

@@ -27,7 +27,7 @@ impl Host {
     }
 
     /// As another user, who may go through the host's directory. Needs root.
-    fn seen_by_nobody(mut self) -> Option<Host> {
+    fn run_as_nobody(mut self) -> Option<Host> {
         if !rustix::process::geteuid().is_root() {
             skip("root", "only root can run `check` as another user");
             return None;
@@ -70,15 +70,15 @@ impl Host {
         }
         let output = command.output().unwrap();
         assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-        (output.status.code().unwrap(), crate::rig::unwrapped(&String::from_utf8(output.stdout).unwrap()))
+        (output.status.code().unwrap(), crate::rig::unwrap_lines(&String::from_utf8(output.stdout).unwrap()))
     }
 }
 
 /// The one line that begins with this verdict and holds this text.
 #[track_caller]
-fn has(said: &str, verdict: &str, text: &str) {
-    let found = said.lines().filter(|line| line.starts_with(verdict) && line.contains(text)).count();
-    assert_eq!(found, 1, "{verdict} … {text} in\n{said}");
+fn has(printed: &str, verdict: &str, text: &str) {
+    let found = printed.lines().filter(|line| line.starts_with(verdict) && line.contains(text)).count();
+    assert_eq!(found, 1, "{verdict} … {text} in\n{printed}");
 }
 
 fn mode(path: &Path, mode: u32) {
@@ -103,16 +103,16 @@ fn all_is_well_and_nothing_is_changed() {
     let host = Host::new();
     fs::create_dir(host.path("out")).unwrap();
     let before = tree(host.dir.path());
-    let (code, said) = host.check(&["--sink", "file:out/events.ndjson"]);
-    assert_eq!(code, 0, "{said}");
-    let (findings, counts) = said.trim_end().rsplit_once("\n\n").unwrap();
-    assert!(findings.lines().all(|line| line.starts_with("ok ")), "{said}");
+    let (code, printed) = host.check(&["--sink", "file:out/events.ndjson"]);
+    assert_eq!(code, 0, "{printed}");
+    let (findings, counts) = printed.trim_end().rsplit_once("\n\n").unwrap();
+    assert!(findings.lines().all(|line| line.starts_with("ok ")), "{printed}");
     assert_eq!(counts, format!("{} ok, 0 warnings, 0 failures", findings.lines().count()));
-    has(&said, "ok", "given by `--home`");
-    has(&said, "ok", "1 file, ");
-    has(&said, "ok", "newest event 5 minutes ago");
-    has(&said, "ok", "state` will be created");
-    has(&said, "ok", "out/events.ndjson`, ECS events, will be created");
+    has(&printed, "ok", "given by `--home`");
+    has(&printed, "ok", "1 file, ");
+    has(&printed, "ok", "newest event 5 minutes ago");
+    has(&printed, "ok", "state` will be created");
+    has(&printed, "ok", "out/events.ndjson`, ECS events, will be created");
     assert_eq!(tree(host.dir.path()), before);
 }
 
@@ -121,16 +121,16 @@ fn all_is_well_and_nothing_is_changed() {
 fn fast_looks_at_the_configuration_alone() {
     let host = Host::new();
     fs::remove_dir_all(host.path("home")).unwrap();
-    let (code, said) = host.check(&["--fast"]);
-    assert_eq!(code, 0, "{said}");
-    has(&said, "ok", "configuration");
+    let (code, printed) = host.check(&["--fast"]);
+    assert_eq!(code, 0, "{printed}");
+    has(&printed, "ok", "configuration");
     // Where it would read, without a look whether anything is there: the packages ask for it.
-    has(&said, "ok", "source confluence: home `");
-    let (code, said) = host.check(&["--fast", "--sink", "fil:x"]);
-    assert_eq!(code, 78, "{said}");
-    has(&said, "failure", "--sink");
-    let (code, said) = host.check(&[]);
-    assert_eq!(code, 75, "{said}");
+    has(&printed, "ok", "source confluence: home `");
+    let (code, printed) = host.check(&["--fast", "--sink", "fil:x"]);
+    assert_eq!(code, 78, "{printed}");
+    has(&printed, "failure", "--sink");
+    let (code, printed) = host.check(&[]);
+    assert_eq!(code, 75, "{printed}");
 }
 
 #[test]
@@ -148,13 +148,13 @@ fn f59_secrets_that_others_may_read_are_warned_of() {
     for (bits, warned) in [(0o600, false), (0o644, true)] {
         mode(&token, bits);
         mode(&key, bits);
-        let (code, said) = host.check(&["--fast", "--config", "agent.toml"]);
-        assert_eq!(code, 0, "{said}");
+        let (code, printed) = host.check(&["--fast", "--config", "agent.toml"]);
+        assert_eq!(code, 0, "{printed}");
         for file in [&token, &key] {
             let warning = format!("chmod o-rwx {}", file.display());
-            assert_eq!(said.contains(&warning), warned, "{said}");
+            assert_eq!(printed.contains(&warning), warned, "{printed}");
         }
-        assert!(!said.contains("canary"));
+        assert!(!printed.contains("canary"));
     }
 }
 
@@ -162,11 +162,11 @@ fn f59_secrets_that_others_may_read_are_warned_of() {
 fn a_wrong_configuration_is_78_with_every_error() {
     let host = Host::new();
     fs::write(host.path("wrong.toml"), "shutdown_timeout = 10\nstat_dir = \"/x\"\n").unwrap();
-    let (code, said) = host.check(&["--config", "wrong.toml"]);
+    let (code, printed) = host.check(&["--config", "wrong.toml"]);
     assert_eq!(code, 78);
-    has(&said, "failure", "wrong.toml:1: `shutdown_timeout`");
-    has(&said, "failure", "wrong.toml:2: `stat_dir`");
-    has(&said, "failure", "`source`: is missing");
+    has(&printed, "failure", "wrong.toml:1: `shutdown_timeout`");
+    has(&printed, "failure", "wrong.toml:2: `stat_dir`");
+    has(&printed, "failure", "`source`: is missing");
 }
 
 #[test]
@@ -181,37 +181,37 @@ fn a_configuration_file_is_looked_at_in_whole() {
         root.display()
     );
     fs::write(host.path("config.toml"), config).unwrap();
-    let (code, said) = host.check(&["--config", "config.toml"]);
-    assert_eq!(code, 75, "{said}");
-    has(&said, "ok", "configuration: `config.toml`; sources: one, two; sinks: local");
-    has(&said, "ok", "set by `home` in the configuration");
-    has(&said, "failure", "two` does not exist");
-    has(&said, "ok", "one.ndjson`, raw records");
-    has(&said, "ok", "two.ndjson`, raw records");
+    let (code, printed) = host.check(&["--config", "config.toml"]);
+    assert_eq!(code, 75, "{printed}");
+    has(&printed, "ok", "configuration: `config.toml`; sources: one, two; sinks: local");
+    has(&printed, "ok", "set by `home` in the configuration");
+    has(&printed, "failure", "two` does not exist");
+    has(&printed, "ok", "one.ndjson`, raw records");
+    has(&printed, "ok", "two.ndjson`, raw records");
 }
 
 #[test]
 fn what_is_missing_is_named_with_its_remedy() {
     let host = Host::new();
-    let (code, said) = host.check(&["--home", "nowhere"]);
+    let (code, printed) = host.check(&["--home", "nowhere"]);
     assert_eq!(code, 75);
-    has(&said, "failure", "nowhere` does not exist; name the right directory");
+    has(&printed, "failure", "nowhere` does not exist; name the right directory");
 
     fs::create_dir(host.path("bare")).unwrap();
-    let (code, said) = host.check(&["--home", "bare"]);
+    let (code, printed) = host.check(&["--home", "bare"]);
     assert_eq!(code, 75);
-    has(&said, "failure", "no Data Center licence");
+    has(&printed, "failure", "no Data Center licence");
 
     // What `run` makes is not missing.
-    let (code, said) = host.check(&["--sink", "file:missing/inner/events.ndjson"]);
-    assert_eq!(code, 0, "{said}");
-    has(&said, "ok", "will be created with its directory");
+    let (code, printed) = host.check(&["--sink", "file:missing/inner/events.ndjson"]);
+    assert_eq!(code, 0, "{printed}");
+    has(&printed, "ok", "will be created with its directory");
 
-    let (code, said) = host.check(&["--files", "none/*.log", "home/*.nothing", "home/log/audit/*"]);
+    let (code, printed) = host.check(&["--files", "none/*.log", "home/*.nothing", "home/log/audit/*"]);
     assert_eq!(code, 75);
-    has(&said, "failure", "none` does not exist");
-    has(&said, "warning", "home/*.nothing` matches no file yet");
-    has(&said, "ok", "1 file, ");
+    has(&printed, "failure", "none` does not exist");
+    has(&printed, "warning", "home/*.nothing` matches no file yet");
+    has(&printed, "ok", "1 file, ");
 }
 
 #[test]
@@ -219,18 +219,18 @@ fn an_empty_or_silent_directory_is_a_warning() {
     let host = Host::new();
     let file = host.audit().join("20260105.00001.audit.log");
     fs::write(&file, "{\"timestamp\":{\"epochSecond\":1700000000,\"nano\":0}}\n").unwrap();
-    let (code, said) = host.check(&[]);
+    let (code, printed) = host.check(&[]);
     assert_eq!(code, 0);
-    has(&said, "warning", "if Confluence is in use");
+    has(&printed, "warning", "if Confluence is in use");
 
     // A line that is no record says nothing about time; the file does.
     fs::write(&file, "not a record\n").unwrap();
     has(&host.check(&[]).1, "ok", "newest file was written ");
 
     fs::remove_file(file).unwrap();
-    let (code, said) = host.check(&[]);
+    let (code, printed) = host.check(&[]);
     assert_eq!(code, 0);
-    has(&said, "warning", "no audit file in");
+    has(&printed, "warning", "no audit file in");
 }
 
 #[test]
@@ -239,12 +239,12 @@ fn f34_foreign_names_are_shown_escaped() {
     fs::write(host.audit().join("\x1b[2Jowned\u{202e}"), "").unwrap();
     fs::write(host.audit().join("backup.tar.gz"), "").unwrap();
     fs::create_dir(host.audit().join("20260106.00000.audit.log")).unwrap();
-    let (code, said) = host.check(&[]);
+    let (code, printed) = host.check(&[]);
     assert_eq!(code, 0);
-    has(&said, "warning", "\\u{1b}[2Jowned\\u{202e}, backup.tar.gz; ");
-    has(&said, "warning", "ignored, because they are not regular files: ");
-    assert!(!said.contains(['\x1b', '\u{202e}']), "{said:?}");
-    has(&said, "ok", "1 file, ");
+    has(&printed, "warning", "\\u{1b}[2Jowned\\u{202e}, backup.tar.gz; ");
+    has(&printed, "warning", "ignored, because they are not regular files: ");
+    assert!(!printed.contains(['\x1b', '\u{202e}']), "{printed:?}");
+    has(&printed, "ok", "1 file, ");
 }
 
 #[test]
@@ -254,22 +254,22 @@ fn the_state_directory_is_the_agents_own() {
     fs::create_dir(&state).unwrap();
     for (bits, verdict, code) in [(0o700, "ok", 0), (0o750, "warning", 0), (0o770, "failure", 75)] {
         mode(&state, bits);
-        let (exit, said) = host.check(&[]);
-        assert_eq!(exit, code, "{said}");
-        has(&said, verdict, if bits == 0o700 { "free" } else { "run: chmod 0700" });
+        let (exit, printed) = host.check(&[]);
+        assert_eq!(exit, code, "{printed}");
+        has(&printed, verdict, if bits == 0o700 { "free" } else { "run: chmod 0700" });
     }
     mode(&state, 0o700);
     let lock = fs::File::create(state.join("lock")).unwrap();
     assert!(!host.check(&[]).1.contains("running agent"));
     lock.try_lock().unwrap();
-    let (code, said) = host.check(&[]);
+    let (code, printed) = host.check(&[]);
     assert_eq!(code, 0);
-    has(&said, "ok", "in use by a running agent");
+    has(&printed, "ok", "in use by a running agent");
 
     fs::write(host.path("file"), "").unwrap();
-    let (code, said) = host.check(&["--state", "file"]);
+    let (code, printed) = host.check(&["--state", "file"]);
     assert_eq!(code, 75);
-    has(&said, "failure", "is not a directory");
+    has(&printed, "failure", "is not a directory");
 }
 
 #[test]
@@ -278,26 +278,26 @@ fn an_output_that_is_no_plain_file_is_refused() {
     fs::create_dir(host.path("directory")).unwrap();
     std::os::unix::fs::symlink("elsewhere", host.path("link")).unwrap();
     for (output, message) in [("directory", "is not a regular file"), ("link", "is a symbolic link")] {
-        let (code, said) = host.check(&["--sink", &format!("file:{output}")]);
-        assert_eq!(code, 75, "{said}");
-        has(&said, "failure", message);
+        let (code, printed) = host.check(&["--sink", &format!("file:{output}")]);
+        assert_eq!(code, 75, "{printed}");
+        has(&printed, "failure", message);
     }
 }
 
 /// The first directory on the way that keeps this user out is named, and the group that would let it in.
 #[test]
 fn the_missing_group_is_named() {
-    let Some(host) = Host::new().seen_by_nobody() else {
+    let Some(host) = Host::new().run_as_nobody() else {
         return;
     };
     // Group 1 is `daemon` on each Linux; nobody is not in it.
     let log = host.path("home/log");
     chown(&log, Some(0), Some(1)).unwrap();
     mode(&log, 0o750);
-    let (code, said) = host.check(&[]);
-    assert_eq!(code, 75, "{said}");
+    let (code, printed) = host.check(&[]);
+    assert_eq!(code, 75, "{printed}");
     has(
-        &said,
+        &printed,
         "failure",
         "home/log` (0750 root:daemon); group `daemon` is missing: usermod -aG daemon nobody",
     );
@@ -305,10 +305,10 @@ fn the_missing_group_is_named() {
     mode(&log, 0o755);
     let file = host.audit().join("20260105.00001.audit.log");
     mode(&file, 0o600);
-    let (code, said) = host.check(&[]);
-    assert_eq!(code, 75, "{said}");
-    has(&said, "failure", "1 of 1 files cannot be read; the first: `nobody` may not read");
-    has(&said, "failure", "setfacl -m u:nobody:r ");
+    let (code, printed) = host.check(&[]);
+    assert_eq!(code, 75, "{printed}");
+    has(&printed, "failure", "1 of 1 files cannot be read; the first: `nobody` may not read");
+    has(&printed, "failure", "setfacl -m u:nobody:r ");
 
     mode(&file, 0o644);
     // Searchable but not listable: names cannot be found.
@@ -317,24 +317,24 @@ fn the_missing_group_is_named() {
     mode(&host.audit(), 0o755);
 
     fs::create_dir(host.path("roots")).unwrap();
-    let (code, said) = host.check(&["--state", "roots", "--sink", "file:roots/events"]);
-    assert_eq!(code, 75, "{said}");
+    let (code, printed) = host.check(&["--state", "roots", "--sink", "file:roots/events"]);
+    assert_eq!(code, 75, "{printed}");
     has(
-        &said,
+        &printed,
         "failure",
         "root:root) belongs to `root`, and this runs as `nobody`; run: sudo -u root confluence-audit-agent check --state roots",
     );
-    has(&said, "failure", "`nobody` may not write into");
-    let (code, said) = host.check(&["--state", "roots/state"]);
-    assert_eq!(code, 75, "{said}");
-    has(&said, "failure", "cannot be created");
+    has(&printed, "failure", "`nobody` may not write into");
+    let (code, printed) = host.check(&["--state", "roots/state"]);
+    assert_eq!(code, 75, "{printed}");
+    has(&printed, "failure", "cannot be created");
 }
 
-/// Whichever command meets a path that is not for its user, the message is the same: the path, its owner and mode, who runs this,
-/// and the call that helps.
+/// Whichever command meets a path that is not for its user, the message is the same: the path, its owner and mode, who
+/// runs this, and the call that helps.
 #[test]
 fn a_refused_path_is_reported_alike_by_all_commands() {
-    let Some(host) = Host::new().seen_by_nobody() else {
+    let Some(host) = Host::new().run_as_nobody() else {
         return;
     };
     let (state, home, out) = (host.path("my state"), host.path("home"), host.path("out"));
@@ -347,7 +347,7 @@ fn a_refused_path_is_reported_alike_by_all_commands() {
         out.join("events.ndjson")
     );
     fs::write(&config, text).unwrap();
-    let said = |words: &[&str]| {
+    let printed = |words: &[&str]| {
         let output = Command::new(host.path("agent"))
             .args(words)
             .arg("--config")
@@ -357,8 +357,8 @@ fn a_refused_path_is_reported_alike_by_all_commands() {
             .gid(NOBODY)
             .output()
             .unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap(), crate::rig::unwrapped(&String::from_utf8(said).unwrap()))
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), crate::rig::unwrap_lines(&String::from_utf8(printed).unwrap()))
     };
     let commands: [&[&str]; 9] = [
         &["check"],
@@ -372,7 +372,7 @@ fn a_refused_path_is_reported_alike_by_all_commands() {
         &["quarantine", "replay"],
     ];
     for words in commands {
-        let (code, text) = said(words);
+        let (code, text) = printed(words);
         assert_eq!(code, 75, "{words:?}: {text}");
         let expected = format!(
             "`{}` (0700 root:root) belongs to `root`, and this runs as `nobody`; run: sudo -u root confluence-audit-agent {} --config ",
@@ -383,7 +383,7 @@ fn a_refused_path_is_reported_alike_by_all_commands() {
     }
     mode(&config, 0o600);
     for words in commands {
-        let (code, text) = said(words);
+        let (code, text) = printed(words);
         assert_eq!(code, 75, "{words:?}: {text}");
         let expected = format!(
             "cannot read `{0}`: `nobody` may not read `{0}` (0600 root:root); run: sudo -u root confluence-audit-agent {1} --config",
@@ -397,7 +397,7 @@ fn a_refused_path_is_reported_alike_by_all_commands() {
     chown(&state, Some(NOBODY), Some(NOBODY)).unwrap();
     fs::create_dir(&out).unwrap();
     for words in [&["check"] as &[&str], &["run", "--once"]] {
-        let (code, text) = said(words);
+        let (code, text) = printed(words);
         assert_eq!(code, 75, "{words:?}: {text}");
         let expected = format!("`nobody` may not write into `{}` (0755 root:root); run: ", out.display());
         assert!(text.contains(&expected), "{words:?}: {text}");

@@ -26,8 +26,8 @@ fn check(source: &str) -> (i32, String) {
         command.env_remove(name);
     }
     let output = command.output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    let text = crate::rig::unwrapped(&said);
+    let printed = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let text = crate::rig::unwrap_lines(&printed);
     for secret in [ADMIN_TOKEN, USER_TOKEN, SCOPED_TOKEN, WRONG_SCOPE_TOKEN] {
         assert!(!text.contains(secret), "{text}");
     }
@@ -47,7 +47,7 @@ fn cloud(sim: &Sim, token: &str, more: &str) -> String {
 }
 
 #[track_caller]
-fn says(text: &str, verdict: &str, what: &str) {
+fn assert_line(text: &str, verdict: &str, what: &str) {
     let found = text.lines().any(|line| line.starts_with(verdict) && line.contains(what));
     assert!(found, "no `{verdict}` with `{what}` in:\n{text}");
 }
@@ -59,18 +59,18 @@ fn data_center_that_is_ready() {
     let sim = Sim::start(options).unwrap();
     sim.expire(ADMIN_TOKEN, Some(clock::now_ms() + 90 * DAY_MS));
     let (_, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
-    says(&text, "warning", "contains no event of the past year");
+    assert_line(&text, "warning", "contains no event of the past year");
     // That search was itself audited.
     let (code, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
     assert_eq!(code, 0, "{text}");
-    says(&text, "ok", "`127.0.0.1` is 127.0.0.1");
-    says(&text, "warning", "without TLS");
-    says(&text, "ok", "clock agrees");
-    says(&text, "ok", "logged in as `auditor`");
-    says(&text, "ok", "returns events");
-    says(&text, "ok", "the token `audit` expires on");
-    says(&text, "ok", "coverage: ");
-    says(&text, "ok", "audit API only: what Confluence does not store");
+    assert_line(&text, "ok", "`127.0.0.1` is 127.0.0.1");
+    assert_line(&text, "warning", "without TLS");
+    assert_line(&text, "ok", "clock agrees");
+    assert_line(&text, "ok", "logged in as `auditor`");
+    assert_line(&text, "ok", "returns events");
+    assert_line(&text, "ok", "the token `audit` expires on");
+    assert_line(&text, "ok", "coverage: ");
+    assert_line(&text, "ok", "audit API only: what Confluence does not store");
     assert_eq!(sim.audit_request_count(), 2);
 }
 
@@ -80,12 +80,12 @@ fn a_token_that_expires_and_a_name_that_no_token_has() {
     sim.expire(ADMIN_TOKEN, Some(clock::now_ms() + 6 * DAY_MS + DAY_MS / 2));
     let (code, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
     assert_eq!(code, 0, "{text}");
-    says(&text, "warning", "the token expires in 6 days");
+    assert_line(&text, "warning", "the token expires in 6 days");
     let (_, text) = check(&data_center(&sim, ADMIN_TOKEN, "token_name = \"other\""));
-    says(&text, "warning", "no token with the name `other`; it has audit");
+    assert_line(&text, "warning", "no token with the name `other`; it has audit");
     let (code, text) = check(&data_center(&sim, ADMIN_TOKEN, "token_expires = \"2026-01-01\""));
     assert_eq!(code, 75, "{text}");
-    says(&text, "failure", "the token expired on 2026-01-01");
+    assert_line(&text, "failure", "the token expired on 2026-01-01");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn coverage_that_is_off() {
     let sim = Sim::data_center().unwrap();
     sim.set_coverage("SECURITY", "OFF");
     let (_, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
-    says(&text, "warning", "SECURITY off");
+    assert_line(&text, "warning", "SECURITY off");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_clock_that_is_wrong() {
     let sim = Sim::data_center().unwrap();
     sim.set_clock_ms(clock::now_ms() - 600_000);
     let (_, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
-    says(&text, "warning", "s ahead of the server's");
+    assert_line(&text, "warning", "s ahead of the server's");
 }
 
 #[test]
@@ -127,16 +127,16 @@ fn each_refusal_is_a_failure_with_its_remedy() {
         }
         let (code, text) = check(&data_center(&sim, token, ""));
         assert_eq!(code, 75, "{text}");
-        says(&text, "failure", remedy);
+        assert_line(&text, "failure", remedy);
     }
     let wrong_path = data_center(&sim, ADMIN_TOKEN, "").replace(&sim.url(), &format!("{}/other", sim.url()));
     let (code, text) = check(&wrong_path);
     assert_eq!(code, 75, "{text}");
-    says(&text, "failure", "context path");
+    assert_line(&text, "failure", "context path");
     sim.disconnect();
     let (code, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
     assert_eq!(code, 75, "{text}");
-    says(&text, "failure", "nothing listens at that port");
+    assert_line(&text, "failure", "nothing listens at that port");
 }
 
 #[test]
@@ -146,15 +146,15 @@ fn an_old_data_center() {
     let sim = Sim::start(options).unwrap();
     let (code, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
     assert_eq!(code, 0, "{text}");
-    says(&text, "warning", "older than 7.5");
+    assert_line(&text, "warning", "older than 7.5");
     sim.fault(Fault::MissingMember("results"));
     let (code, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
     assert_eq!(code, 75, "{text}");
-    says(&text, "failure", "no page of audit events");
+    assert_line(&text, "failure", "no page of audit events");
     sim.clear_faults();
     let (code, text) = check(&data_center(&sim, USER_TOKEN, ""));
     assert_eq!(code, 75, "{text}");
-    says(&text, "failure", "Confluence Administrator");
+    assert_line(&text, "failure", "Confluence Administrator");
 }
 
 #[test]
@@ -162,14 +162,14 @@ fn cloud_with_a_classic_and_with_a_scoped_token() {
     let sim = Sim::cloud().unwrap();
     let (code, text) = check(&cloud(&sim, ADMIN_TOKEN, ""));
     assert_eq!(code, 0, "{text}");
-    says(&text, "warning", "the audit API is readable");
-    says(&text, "warning", "`token_expires`");
+    assert_line(&text, "warning", "the audit API is readable");
+    assert_line(&text, "warning", "`token_expires`");
     let (code, text) = check(&cloud(&sim, SCOPED_TOKEN, "scoped = true"));
     assert_eq!(code, 0, "{text}");
     let (code, text) = check(&cloud(&sim, SCOPED_TOKEN, ""));
     assert_eq!(code, 75, "{text}");
-    says(&text, "failure", "`scoped = true`");
+    assert_line(&text, "failure", "`scoped = true`");
     let (code, text) = check(&cloud(&sim, WRONG_SCOPE_TOKEN, "scoped = true"));
     assert_eq!(code, 75, "{text}");
-    says(&text, "failure", "`read:audit-log:confluence`");
+    assert_line(&text, "failure", "`read:audit-log:confluence`");
 }

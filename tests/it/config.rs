@@ -101,9 +101,9 @@ fn wrong_usage_is_64_and_wrong_values_are_78() {
     ];
     for (arguments, code, message) in table {
         let output = agent(dir.path(), arguments);
-        let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        assert!(said.contains(message), "{arguments:?}: {said}");
+        let printed = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {printed}");
+        assert!(printed.contains(message), "{arguments:?}: {printed}");
     }
     // Nothing was touched.
     assert_eq!(dir.path().read_dir().unwrap().count(), 0);
@@ -118,8 +118,8 @@ fn all_wrong_options_are_reported_at_once() {
     let output =
         agent(dir.path(), &["run", "--home", "h", "--sink", "x", "--format", "y", "--log-level", "z"]);
     assert_eq!(output.status.code(), Some(78));
-    let said = stderr(&output);
-    let options: Vec<&str> = said.lines().map(|line| line.split('`').nth(1).unwrap()).collect();
+    let printed = stderr(&output);
+    let options: Vec<&str> = printed.lines().map(|line| line.split('`').nth(1).unwrap()).collect();
     assert_eq!(options, ["--sink", "--format", "--log-level"]);
 }
 
@@ -172,12 +172,12 @@ fn f20_self_include_refused() {
                 arguments.extend(["--state", "state"]);
             }
             let output = agent(&root, &arguments);
-            let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
-            assert_eq!(output.status.code(), Some(78), "{arguments:?}: {said}");
+            let printed = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(78), "{arguments:?}: {printed}");
             for path in [watched, own] {
                 assert!(
-                    said.contains(&format!("`{}`", root.join(path).display())),
-                    "{arguments:?}: {path} in {said}"
+                    printed.contains(&format!("`{}`", root.join(path).display())),
+                    "{arguments:?}: {path} in {printed}"
                 );
             }
         }
@@ -208,12 +208,12 @@ fn warnings_are_shown_by_check() {
                   user = \"unused\"\npersonal_access_token = \"canary\"\n[[sink]]\nname = \"out\"\ntype = \"stdout\"\n";
     std::fs::write(dir.path().join("api.toml"), config).unwrap();
     let output = agent(dir.path(), &["check", "--config", "api.toml"]);
-    let said = stderr(&output) + &crate::rig::unwrapped(&String::from_utf8_lossy(&output.stdout));
+    let printed = stderr(&output) + &crate::rig::unwrap_lines(&String::from_utf8_lossy(&output.stdout));
     for expected in [
         "warning  configuration: api.toml:6: `source.wiki.user`: is not used",
         "warning  configuration: api.toml:7: `source.wiki.personal_access_token`: is in the configuration itself",
     ] {
-        assert!(said.contains(expected), "{said}");
+        assert!(printed.contains(expected), "{printed}");
     }
-    assert!(!said.contains("canary"), "{said}");
+    assert!(!printed.contains("canary"), "{printed}");
 }

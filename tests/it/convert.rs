@@ -31,11 +31,11 @@ fn converted(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'stat
             }
         }
     });
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    let mut printed = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut printed).unwrap();
     let code = child.wait().unwrap().code().unwrap_or(-1);
     writes.join().unwrap();
-    (code, reads.join().unwrap(), said)
+    (code, reads.join().unwrap(), printed)
 }
 
 /// Fills what is written to with 256 MiB of one line.
@@ -46,31 +46,31 @@ fn one_line(out: &mut dyn Write) -> io::Result<()> {
 
 #[test]
 fn f103_a_bomb_takes_constant_memory() {
-    let (code, events, said) = converted(|input| {
+    let (code, events, printed) = converted(|input| {
         let mut packed = GzEncoder::new(input, Compression::fast());
         one_line(&mut packed)?;
         packed.finish().map(drop)
     });
-    assert_eq!((code, events), (65, 1), "{said}");
+    assert_eq!((code, events), (65, 1), "{printed}");
     assert!(
-        said.starts_with("`-`: 1 line or response longer than 16 MiB, the first at offset 0; "),
-        "{said}"
+        printed.starts_with("`-`: 1 line or response longer than 16 MiB, the first at offset 0; "),
+        "{printed}"
     );
     // A string within a document that goes over lines.
-    let (code, events, said) = converted(|input| {
+    let (code, events, printed) = converted(|input| {
         input.write_all(b"{\"results\": [\n{\"a\": \"")?;
         one_line(input)?;
         input.write_all(b"\"}\n]}\n")
     });
-    assert_eq!((code, events), (65, 3), "{said}");
+    assert_eq!((code, events), (65, 3), "{printed}");
     // A document that never ends.
-    let (code, events, said) = converted(|input| {
+    let (code, events, printed) = converted(|input| {
         let line = format!("[\"{}\",\n", "x".repeat(1 << 20));
         (0..64).try_for_each(|_| input.write_all(line.as_bytes()))
     });
-    assert_eq!((code, events), (65, 64), "{said}");
+    assert_eq!((code, events), (65, 64), "{printed}");
     assert!(
-        said.starts_with("`-`: 4 lines or responses longer than 16 MiB, the first at offset 0; "),
-        "{said}"
+        printed.starts_with("`-`: 4 lines or responses longer than 16 MiB, the first at offset 0; "),
+        "{printed}"
     );
 }

@@ -1,8 +1,8 @@
 //! The agent dies at any moment, and the next one goes on: nothing is lost, and the output file holds nothing twice.
 
 use crate::rig::oracle::events;
-use crate::rig::{Host, Random, Writer, generation, output_paths, outputs};
-use crate::rig::{SOON, copy_tree, file_name, judge, seed, until_each, until_moment};
+use crate::rig::{Host, Random, Writer, output_paths, outputs, rotation};
+use crate::rig::{SOON, copy_tree, file_name, judge, seed, sleep_until, until_each};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::format::FormatKind;
 use confluence_audit_agent::record::EventId;
@@ -166,7 +166,7 @@ fn kill_through_a_backlog(test: &str, format: &str, compression: &str, lives: us
             let before = written(&killed);
             let mut agent = killed.start();
             if random.below(4) == 0 {
-                until_moment(clock::monotonic() + Duration::from_millis(random.below(30)));
+                sleep_until(clock::monotonic() + Duration::from_millis(random.below(30)));
             } else {
                 // Wherever it is by then, however fast this machine is.
                 let left = whole.saturating_sub(before) as u64;
@@ -178,7 +178,7 @@ fn kill_through_a_backlog(test: &str, format: &str, compression: &str, lives: us
             agent.kill();
             let length = written(&killed);
             half_done += usize::from(length > 0 && length < whole);
-            passed_over += agent.said("contains events after the checkpoint");
+            passed_over += agent.log_count("contains events after the checkpoint");
         }
         let last = killed.once();
         assert_eq!(last.code, 0, "{}", last.stderr);
@@ -322,7 +322,7 @@ fn rotated_outputs_are_compressed_behind_the_checkpoint() {
     let mut agent = host.start();
     let newest = || {
         let paths = output_paths(&host);
-        paths.iter().filter_map(|path| generation(path.to_str().unwrap())).max()
+        paths.iter().filter_map(|path| rotation(path.to_str().unwrap())).max()
     };
     for _ in 0..6 {
         let before = newest();
@@ -395,12 +395,12 @@ fn f21_random_kills_while_live() {
         let at = clock::monotonic() + Duration::from_millis(random.below(250));
         if random.below(3) == 0 {
             // Its second half comes after the kill.
-            until_moment(at);
+            sleep_until(at);
             agent.kill();
             files.last().unwrap().write(rest);
             continue;
         }
-        until_moment(clock::monotonic() + Duration::from_millis(random.below(100)));
+        sleep_until(clock::monotonic() + Duration::from_millis(random.below(100)));
         files.last().unwrap().write(rest);
         while clock::monotonic() < at {
             let newest = files.len() - 1;
@@ -415,12 +415,12 @@ fn f21_random_kills_while_live() {
                     let line = writer.record(&files[newest]);
                     let (first, rest) = line.split_at(random.below(line.len() as u64) as usize);
                     files[newest].write(first);
-                    until_moment(clock::monotonic() + Duration::from_millis(random.below(5)));
+                    sleep_until(clock::monotonic() + Duration::from_millis(random.below(5)));
                     files[newest].write(rest);
                 }
                 _ => writer.append(&files[newest], 1 + random.below(5) as usize),
             }
-            until_moment(clock::monotonic() + Duration::from_millis(random.below(20)));
+            sleep_until(clock::monotonic() + Duration::from_millis(random.below(20)));
         }
         agent.kill();
     }

@@ -22,7 +22,7 @@ fn host() -> Host {
     host
 }
 
-fn only_event(host: &Host) -> Value {
+fn single_event(host: &Host) -> Value {
     let output = fs::read_to_string(host.output()).unwrap();
     assert_eq!(output.lines().count(), 1, "{output}");
     serde_json::from_str(&output).unwrap()
@@ -36,8 +36,8 @@ fn check(host: &Host, metadata: &str) -> (Option<i32>, String) {
         .env("CONFLUENCE_AUDIT_AGENT_METADATA", metadata)
         .output()
         .unwrap();
-    let said = crate::rig::unwrapped(&String::from_utf8(output.stdout).unwrap());
-    (output.status.code(), said)
+    let printed = crate::rig::unwrap_lines(&String::from_utf8(output.stdout).unwrap());
+    (output.status.code(), printed)
 }
 
 #[test]
@@ -47,19 +47,19 @@ fn events_have_the_place_of_their_address() {
     fs::write(host.path("asn.mmdb"), mmdb::asn()).unwrap();
     let once = host.once_ok();
     once.logged("GeoIP database loaded");
-    let source = &only_event(&host)["source"];
+    let source = &single_event(&host)["source"];
     assert_eq!(source["geo"]["city_name"], "London");
     assert_eq!(source["geo"]["region_iso_code"], "GB-ENG");
     assert_eq!(source["as"]["organization"]["name"], "Andrews & Arnold Ltd");
 
-    let (code, said) = check(&host, "");
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = check(&host, "");
+    assert_eq!(code, Some(0), "{printed}");
     for (name, kind, fields) in
         [("city", "GeoLite2-City", "source.geo"), ("asn", "GeoLite2-ASN", "source.as")]
     {
         let path = host.path(&format!("{name}.mmdb"));
         let line = format!("geoip: `{}`, {kind}, built on 2026-11-20, for `{fields}`", path.display());
-        assert!(said.contains(&line), "{line} in {said}");
+        assert!(printed.contains(&line), "{line} in {printed}");
     }
 }
 
@@ -72,16 +72,16 @@ fn unusable_databases_hold_nothing_up() {
     let once = host.once_ok();
     let reported = once.stderr.matches("a GeoIP database cannot be used").count();
     assert_eq!(reported, 2, "{}", once.stderr);
-    assert_eq!(only_event(&host)["source"], json!({"address": "81.2.69.143", "ip": "81.2.69.143"}));
-    let (code, said) = check(&host, "");
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(single_event(&host)["source"], json!({"address": "81.2.69.143", "ip": "81.2.69.143"}));
+    let (code, printed) = check(&host, "");
+    assert_eq!(code, Some(0), "{printed}");
     for text in [
         "is not a complete MaxMind database, or has another layout; run `geoipupdate` again: ",
         "events have no `source.geo`",
         "asn.mmdb`: No such file or directory",
         "events have no `source.as`",
     ] {
-        assert!(said.contains(text), "{text} in {said}");
+        assert!(printed.contains(text), "{text} in {printed}");
     }
 }
 
@@ -108,26 +108,26 @@ fn events_have_the_instance_of_their_host() {
             .env("http_proxy", "http://127.0.0.1:1")
             .env("HTTP_PROXY", "http://127.0.0.1:1");
         stdout_of(&mut command);
-        only_event(host).get("cloud").cloned()
+        single_event(host).get("cloud").cloned()
     };
     let expected = json!({
         "instance": {"id": "13f56399"}, "machine": {"type": "Standard_D2s_v3"}, "provider": "azure", "region": "westeurope",
     });
     let on = host();
     assert_eq!(run(&on), Some(expected));
-    let (_, said) = check(&on, &url);
-    assert!(said.contains("ok       cloud: Microsoft Azure, instance 13f56399"), "{said}");
+    let (_, printed) = check(&on, &url);
+    assert!(printed.contains("ok       cloud: Microsoft Azure, instance 13f56399"), "{printed}");
     let mut off = host();
     off.root += "cloud_metadata = false\n";
     assert_eq!(run(&off), None);
 
     // A service that is not there.
-    let (code, said) = check(&on, "gce=http://127.0.0.1:1/");
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = check(&on, "gce=http://127.0.0.1:1/");
+    assert_eq!(code, Some(0), "{printed}");
     assert!(
-        said.contains(
+        printed.contains(
             "warning  cloud: Google Compute Engine, but the request to the metadata service failed"
         ),
-        "{said}"
+        "{printed}"
     );
 }

@@ -46,8 +46,8 @@ fn commands(config: &Path) -> Vec<Vec<&str>> {
 fn call(wrapper: &[&str], words: &[&str]) -> (i32, String) {
     let all = [wrapper, &[env!("CARGO_BIN_EXE_confluence-audit-agent")], words].concat();
     let output = Command::new(all[0]).args(&all[1..]).env_remove("CONFLUENCE_HOME").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
-    (output.status.code().expect("ended by itself"), said.into_owned())
+    let printed = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    (output.status.code().expect("ended by itself"), printed.into_owned())
 }
 
 fn mode(path: &Path, mode: u32) {
@@ -90,7 +90,7 @@ fn f112_a_state_directory_that_cannot_be_used_is_75() {
         let from = format!("{:?}", host.state());
         fs::write(&other, config.replace(&from, &format!("{:?}", deep.join("state")))).unwrap();
         for words in commands(&other) {
-            let (code, said) = call(&[], &words);
+            let (code, printed) = call(&[], &words);
             // Neither the quarantine nor the ledger nor a look at the directory needs the store.
             let of_ledger = ["ledger", "find", "prove"].contains(&words[0]);
             let without_store = of_ledger || ["quarantine", "check"].contains(&words[0]);
@@ -98,7 +98,7 @@ fn f112_a_state_directory_that_cannot_be_used_is_75() {
             let spared =
                 without_store && condition.contains("store") || of_ledger && condition == "is a link";
             if !spared {
-                assert_eq!(code, 75, "{condition}: {words:?}: {said}");
+                assert_eq!(code, 75, "{condition}: {words:?}: {printed}");
             }
         }
     }
@@ -110,12 +110,12 @@ fn f112_a_missing_state_directory_is_75() {
     let host = used();
     fs::remove_dir_all(host.state()).unwrap();
     for words in commands(&host.config()) {
-        let (code, said) = call(&[], &words);
+        let (code, printed) = call(&[], &words);
         let expect = match words[0] {
             "state" | "quarantine" | "ledger" | "find" | "prove" => 75,
             _ => 0,
         };
-        assert_eq!(code, expect, "{words:?}: {said}");
+        assert_eq!(code, expect, "{words:?}: {printed}");
     }
 }
 
@@ -137,8 +137,8 @@ fn f112_what_is_denied_is_75() {
             _ => mode(&config, 0o600),
         }
         for words in commands(&config) {
-            let (code, said) = call(&AS_NOBODY, &words);
-            assert_eq!(code, 75, "{condition}: {words:?}: {said}");
+            let (code, printed) = call(&AS_NOBODY, &words);
+            assert_eq!(code, 75, "{condition}: {words:?}: {printed}");
         }
     }
 }
@@ -159,9 +159,9 @@ fn f112_a_disk_that_became_read_only_is_75() {
     {
         let config = host.config();
         let words = [words, &["--config", config.to_str().unwrap()]].concat();
-        let (code, said) = call(&[], &words);
+        let (code, printed) = call(&[], &words);
         let expect = if words[0] == "quarantine" { 0 } else { 75 };
-        assert_eq!(code, expect, "{words:?}: {said}");
+        assert_eq!(code, expect, "{words:?}: {printed}");
     }
 }
 
@@ -180,14 +180,14 @@ fn f112_only_what_is_configured_is_78_and_only_what_is_typed_is_64() {
         let path = host.path("changed.toml");
         fs::write(&path, text).unwrap();
         for words in commands(&path) {
-            let (found, said) = call(&[], &words);
-            assert_eq!(found, 78, "{condition}: {words:?}: {said}");
+            let (found, printed) = call(&[], &words);
+            assert_eq!(found, 78, "{condition}: {words:?}: {printed}");
         }
     }
     for path in [host.path("missing.toml"), host.path("out")] {
         for words in commands(&path) {
-            let (found, said) = call(&[], &words);
-            assert_eq!(found, 78, "{}: {words:?}: {said}", path.display());
+            let (found, printed) = call(&[], &words);
+            assert_eq!(found, 78, "{}: {words:?}: {printed}", path.display());
         }
     }
     for words in commands(&host.config()) {
@@ -220,7 +220,7 @@ fn f112_once_that_a_signal_has_stopped_is_75() {
     let mut stdout = agent.child().stdout.take().unwrap();
     agent.until("the pipe is full", || rustix::io::ioctl_fionread(&stdout).unwrap() > 60_000);
     agent.signal(Signal::TERM);
-    agent.until_said("stopping");
+    agent.until_logged("stopping");
     std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
     assert_eq!(agent.wait(crate::rig::SOON).code(), Some(75), "{}", agent.stderr());
     host.once_ok();

@@ -83,7 +83,7 @@ impl Deep {
 
     /// Writes until positions cannot be stored any more.
     fn append_until_reported(&mut self, agent: &mut Agent, host: &Host) {
-        while agent.said("no space left to store positions") == 0 {
+        while agent.log_count("no space left to store positions") == 0 {
             self.append(1);
             let count = self.writer.count();
             delivered(agent, host, count);
@@ -92,8 +92,9 @@ impl Deep {
     }
 }
 
-/// An agent whose positions can no longer be stored, as the disk of its state is full. `None`, a skip, where there is no mount.
-fn without_room(host: &mut Host) -> Option<(Disk, Deep, Agent)> {
+/// An agent whose positions can no longer be stored, as the disk of its state is full. `None`, a skip, where there is
+/// no mount.
+fn start_with_full_state_disk(host: &mut Host) -> Option<(Disk, Deep, Agent)> {
     let disk = Disk::mount(host.state(), 8)?;
     let mut deep = Deep::new(host);
     let mut agent = host.start();
@@ -112,7 +113,7 @@ fn f24_enospc() {
     host.root += "uncommitted_bytes_max = \"2MiB\"\n";
     // Small blocks, so that the pause comes between two of them.
     host.source += "read_bytes = \"16KiB\"\n";
-    let Some((disk, mut deep, mut agent)) = without_room(&mut host) else {
+    let Some((disk, mut deep, mut agent)) = start_with_full_state_disk(&mut host) else {
         return;
     };
     let (reported, reported_bytes) = (host.delivered(), output_bytes(&host));
@@ -123,12 +124,12 @@ fn f24_enospc() {
         deep.append(20);
         assert!(deep.writer.count() < 100_000, "reading did not pause");
     }
-    let said = "no space left to store positions";
-    assert_eq!(agent.said(said), 1, "{}", agent.stderr());
+    let printed = "no space left to store positions";
+    assert_eq!(agent.log_count(printed), 1, "{}", agent.stderr());
     disk.free();
-    agent.until_said("positions are stored again");
+    agent.until_logged("positions are stored again");
     delivered(&mut agent, &host, deep.writer.count());
-    assert_eq!(agent.said("ERROR"), 1, "{}", agent.stderr());
+    assert_eq!(agent.log_count("ERROR"), 1, "{}", agent.stderr());
     agent.kill();
     let again = host.once_ok();
     assert!(!again.stderr.contains("ERROR"), "{}", again.stderr);
@@ -152,13 +153,13 @@ fn paused(host: &Host, writer: &Writer) -> bool {
 #[test]
 fn f24_a_stop_without_room_is_reported() {
     let mut host = Host::new();
-    let Some((disk, mut deep, mut agent)) = without_room(&mut host) else {
+    let Some((disk, mut deep, mut agent)) = start_with_full_state_disk(&mut host) else {
         return;
     };
     deep.append(1);
     delivered(&mut agent, &host, deep.writer.count());
     assert_eq!(agent.stop(), 75, "{}", agent.stderr());
-    assert_eq!(agent.said("is delivered and checkpointed"), 0, "{}", agent.stderr());
+    assert_eq!(agent.log_count("is delivered and checkpointed"), 0, "{}", agent.stderr());
     disk.free();
     let again = host.once_ok();
     again.logged("contains events after the checkpoint");
@@ -217,20 +218,20 @@ fn f24_output_disk_full() {
         delivered(&mut agent, &host, 10);
         disk.fill();
         writer.append(&file, 500);
-        agent.until_said("cannot write events");
-        assert_eq!(agent.said("cannot write events"), 1);
+        agent.until_logged("cannot write events");
+        assert_eq!(agent.log_count("cannot write events"), 1);
         if killed {
             // Time enough for a checkpoint of what was read, which must not be made before it is written.
             let at = clock::monotonic() + Duration::from_millis(500);
             agent.until("a checkpoint would be due", || clock::monotonic() >= at);
             agent.kill();
             agent = host.start();
-            agent.until_said("cannot write events");
+            agent.until_logged("cannot write events");
         }
         disk.free();
         let all = || events(&outputs(&host).concat());
         agent.until("all of it is delivered", || all().len() >= writer.count());
-        agent.until_said("writing events works again");
+        agent.until_logged("writing events works again");
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         judge(&writer, &all()).is_exact();
     }

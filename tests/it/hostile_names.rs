@@ -1,6 +1,6 @@
 //! Names that would steer a terminal or forge a line of the log, in each place that takes one.
 
-use crate::rig::{Host, generation};
+use crate::rig::{Host, rotation};
 use confluence_audit_agent::quarantine::{self, Entry};
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -130,10 +130,10 @@ setup H";
         call(&dir, &words);
     }
     // The name is there, and can be read.
-    let said = call(&dir, &[OsStr::new("convert"), &path]);
-    assert!(said.contains("x\\u{1b}[31m") && said.contains("\\n2026-01-01"), "{said}");
-    let said = call(&dir, &[OsStr::new(&hostile)]);
-    assert!(said.contains("x\\u{1b}[31m"), "{said}");
+    let printed = call(&dir, &[OsStr::new("convert"), &path]);
+    assert!(printed.contains("x\\u{1b}[31m") && printed.contains("\\n2026-01-01"), "{printed}");
+    let printed = call(&dir, &[OsStr::new(&hostile)]);
+    assert!(printed.contains("x\\u{1b}[31m"), "{printed}");
 }
 
 /// Files and directories that the agent finds, its own state and quarantine among them.
@@ -164,12 +164,12 @@ fn f114_names_that_are_found() {
         words.chain([OsStr::new("--config"), config]).collect()
     };
     let dir = host.path("");
-    let said = call(&dir, &words(&["run", "--once"]));
-    assert!(said.contains("a rotated file was deleted"), "{said}");
-    assert!(said.contains("read 30 records from "), "{said}");
+    let printed = call(&dir, &words(&["run", "--once"]));
+    assert!(printed.contains("a rotated file was deleted"), "{printed}");
+    assert!(printed.contains("read 30 records from "), "{printed}");
     let rotated = fs::read_dir(host.path("out")).unwrap();
     let names = rotated.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.filter(|name| generation(name).is_some()).count(), 1);
+    assert_eq!(names.filter(|name| rotation(name).is_some()).count(), 1);
 
     // A state that holds such names, and files next to it.
     let entry = |id: &str| Entry {
@@ -231,10 +231,10 @@ fn f114_names_in_the_configuration() {
         for command in [&["run", "--once"][..], &["check"], &["state", "show"]] {
             let words = command.iter().map(|word| OsStr::new(*word));
             let words: Vec<&OsStr> = words.chain([OsStr::new("--config"), path.as_os_str()]).collect();
-            let said = call(&host.path(""), &words);
+            let printed = call(&host.path(""), &words);
             // Where the name is the complaint's, it is there.
             if to.contains("= 1") && command[0] != "state" {
-                assert!(said.contains("x\\u{1b}[31m"), "{said}");
+                assert!(printed.contains("x\\u{1b}[31m"), "{printed}");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Servers stand behind proxies: the sink of type `http` through a real nginx with TLS, which demands a client certificate,
-//! limits bodies and loses its backend. tests/peers/nginx.sh installs it.
+//! Servers stand behind proxies: the sink of type `http` through a real nginx with TLS, which demands a client
+//! certificate, limits bodies and loses its backend. tests/peers/nginx.sh installs it.
 
 use crate::rig::collector::{Collector, Plain};
 use crate::rig::{Host, Port, free_port, judge, skip, until};
@@ -110,12 +110,12 @@ fn a_proxy_with_tls_client_certificates_a_limit_and_a_backend_that_goes_away() {
     host.remote = Some(sink + &own);
     let mut agent = host.start();
     agent.until("all events are there", || collector.distinct() == 60);
-    agent.until_said("refused as too large");
+    agent.until_logged("refused as too large");
 
     // 502 while the backend is away.
     collector.stop();
     writer.append(&file, 20);
-    agent.until_said("status 502");
+    agent.until_logged("status 502");
     collector.start_again();
     agent.until("all events are there", || collector.distinct() == 80);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());

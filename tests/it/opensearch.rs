@@ -47,9 +47,9 @@ impl OpenSearch {
             .spawn()
             .unwrap();
         until(START, "OpenSearch answers", || {
-            let said = || fs::read_to_string(&log).unwrap_or_default();
-            assert!(child.try_wait().unwrap().is_none(), "OpenSearch ended:\n{}", said());
-            let health = self.try_ask("GET", "/_cluster/health", "");
+            let printed = || fs::read_to_string(&log).unwrap_or_default();
+            assert!(child.try_wait().unwrap().is_none(), "OpenSearch ended:\n{}", printed());
+            let health = self.try_request("GET", "/_cluster/health", "");
             health.is_some_and(|(status, health)| status == 200 && health["status"] != "red")
         });
         self.child = Some(child);
@@ -61,7 +61,7 @@ impl OpenSearch {
         child.wait().unwrap();
     }
 
-    fn try_ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+    fn try_request(&self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
         let mut stream = TcpStream::connect(self.port.address()).ok()?;
         let length = body.len();
         let head = format!(
@@ -76,18 +76,18 @@ impl OpenSearch {
     }
 
     #[track_caller]
-    fn ask(&self, method: &str, path: &str, body: &str) -> Value {
-        let (status, answer) = self.try_ask(method, path, body).expect("OpenSearch answers");
+    fn request(&self, method: &str, path: &str, body: &str) -> Value {
+        let (status, answer) = self.try_request(method, path, body).expect("OpenSearch answers");
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
     fn count(&self, stream: &str) -> u64 {
-        let refreshed = self.try_ask("POST", &format!("/{stream}/_refresh"), "");
+        let refreshed = self.try_request("POST", &format!("/{stream}/_refresh"), "");
         if refreshed.is_none_or(|(status, _)| status != 200) {
             return 0;
         }
-        let counted = self.try_ask("GET", &format!("/{stream}/_count"), "");
+        let counted = self.try_request("GET", &format!("/{stream}/_count"), "");
         counted.map_or(0, |(_, counted)| counted["count"].as_u64().unwrap_or(0))
     }
 }
@@ -118,9 +118,9 @@ fn call(host: &Host, arguments: &[&str]) -> (i32, String) {
         .env_remove("CONFLUENCE_HOME")
         .output()
         .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8(said).unwrap();
-    (output.status.code().unwrap(), crate::rig::unwrapped(&said))
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8(printed).unwrap();
+    (output.status.code().unwrap(), crate::rig::unwrap_lines(&printed))
 }
 
 /// One server for all of it: a JVM takes long to start.
@@ -142,37 +142,40 @@ fn set_up(server: &OpenSearch) {
     // Before, the agent says what is to be done, and makes no index of that name.
     let run = host.once_code(75);
     run.logged("confluence-audit-agent setup elasticsearch");
-    assert_eq!(server.try_ask("GET", &format!("/{STREAM}"), "").unwrap().0, 404);
-    let (_, said) = call(&host, &["check"]);
-    assert!(said.contains("is OpenSearch 2.") && said.contains("no template of this agent"), "{said}");
-
-    let (code, said) = call(&host, &["setup", "elasticsearch", "--dry-run"]);
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("would be created: index template `confluence-audit`"), "{said}");
-    assert_eq!(server.try_ask("GET", "/_index_template/confluence-audit", "").unwrap().0, 404);
-
-    let (code, said) = call(&host, &["setup", "elasticsearch"]);
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("no index state management"), "{said}");
-    assert!(said.contains("created   ingest pipeline `confluence-audit`"), "{said}");
-    assert!(said.contains("created   index template `confluence-audit`"), "{said}");
-    assert!(said.contains(&format!("created   data stream `{STREAM}`")), "{said}");
-    let (code, said) = call(&host, &["setup", "elasticsearch"]);
-    assert_eq!(
-        (code, said.matches("unchanged").count(), said.matches("created").count()),
-        (0, 3, 0),
-        "{said}"
+    assert_eq!(server.try_request("GET", &format!("/{STREAM}"), "").unwrap().0, 404);
+    let (_, printed) = call(&host, &["check"]);
+    assert!(
+        printed.contains("is OpenSearch 2.") && printed.contains("no template of this agent"),
+        "{printed}"
     );
-    let (_, said) = call(&host, &["check"]);
-    assert!(said.contains(&format!("the data stream `{STREAM}` exists")), "{said}");
+
+    let (code, printed) = call(&host, &["setup", "elasticsearch", "--dry-run"]);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("would be created: index template `confluence-audit`"), "{printed}");
+    assert_eq!(server.try_request("GET", "/_index_template/confluence-audit", "").unwrap().0, 404);
+
+    let (code, printed) = call(&host, &["setup", "elasticsearch"]);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("no index state management"), "{printed}");
+    assert!(printed.contains("created   ingest pipeline `confluence-audit`"), "{printed}");
+    assert!(printed.contains("created   index template `confluence-audit`"), "{printed}");
+    assert!(printed.contains(&format!("created   data stream `{STREAM}`")), "{printed}");
+    let (code, printed) = call(&host, &["setup", "elasticsearch"]);
+    assert_eq!(
+        (code, printed.matches("unchanged").count(), printed.matches("created").count()),
+        (0, 3, 0),
+        "{printed}"
+    );
+    let (_, printed) = call(&host, &["check"]);
+    assert!(printed.contains(&format!("the data stream `{STREAM}` exists")), "{printed}");
 
     // What somebody else made under this name stays.
     let other = json!({"index_patterns": ["other-*"], "priority": 1}).to_string();
-    server.ask("PUT", "/_index_template/confluence-audit-other", &other);
+    server.request("PUT", "/_index_template/confluence-audit-other", &other);
     host.remote.as_mut().unwrap().push_str("index = \"other\"\n");
-    let (code, said) = call(&host, &["setup", "elasticsearch"]);
-    assert_eq!(code, 75, "{said}");
-    assert!(said.contains("is not this agent's"), "{said}");
+    let (code, printed) = call(&host, &["setup", "elasticsearch"]);
+    assert_eq!(code, 75, "{printed}");
+    assert!(printed.contains("is not this agent's"), "{printed}");
 }
 
 fn killed_in_mid_bulk(server: &mut OpenSearch) {
@@ -184,12 +187,12 @@ fn killed_in_mid_bulk(server: &mut OpenSearch) {
     until(rig::SOON, "some events are there", || server.count(STREAM) > 0);
     server.kill();
     writer.append(&file, 1000);
-    agent.until_said("events are not accepted");
+    agent.until_logged("events are not accepted");
     server.start_again();
     // After long it is next asked after as long.
     until(3 * START, "all events are there", || server.count(STREAM) == 2000);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    let found = server.ask("GET", &format!("/{STREAM}/_search?size=10000"), "");
+    let found = server.request("GET", &format!("/{STREAM}/_search?size=10000"), "");
     let hits = found["hits"]["hits"].as_array().unwrap();
     let lines: String = hits.iter().map(|hit| format!("{}\n", hit["_source"])).collect();
     let events = oracle::events(lines.as_bytes());
@@ -206,7 +209,7 @@ fn killed_in_mid_bulk(server: &mut OpenSearch) {
 }
 
 fn mapped(server: &OpenSearch) {
-    let fields = server.ask("GET", &format!("/{STREAM}/_field_caps?fields=*"), "");
+    let fields = server.request("GET", &format!("/{STREAM}/_field_caps?fields=*"), "");
     for (field, kind) in [
         ("@timestamp", "date"),
         ("source.ip", "ip"),
@@ -224,18 +227,18 @@ fn mapped(server: &OpenSearch) {
     }
     // Found by what they say.
     let query = json!({"query": {"bool": {"filter": [{"exists": {"field": "event.action"}}, {"term": {"event.kind": "event"}}]}}});
-    let found = server.ask("POST", &format!("/{STREAM}/_count"), &query.to_string());
+    let found = server.request("POST", &format!("/{STREAM}/_count"), &query.to_string());
     assert_eq!(found["count"], 2000);
     // Each says when it came.
     let query = json!({"query": {"range": {"event.ingested": {"gt": "now-1d", "lte": "now"}}}});
-    let found = server.ask("POST", &format!("/{STREAM}/_count"), &query.to_string());
+    let found = server.request("POST", &format!("/{STREAM}/_count"), &query.to_string());
     assert_eq!(found["count"], 2000);
     // Found by a word of a name.
-    let found = server.ask("POST", &format!("/{STREAM}/_search?size=1"), "");
+    let found = server.request("POST", &format!("/{STREAM}/_search?size=1"), "");
     let name = found["hits"]["hits"][0]["_source"]["user"]["full_name"].as_str().unwrap();
     let word = name.split(' ').next().unwrap().to_lowercase();
     let query = json!({"query": {"match": {"user.full_name.text": word}}});
-    let found = server.ask("POST", &format!("/{STREAM}/_count"), &query.to_string());
+    let found = server.request("POST", &format!("/{STREAM}/_count"), &query.to_string());
     assert!(found["count"].as_u64().unwrap() > 0, "{word}");
 }
 
@@ -248,7 +251,7 @@ fn poison(server: &OpenSearch) {
     template["template"]["mappings"]["properties"]["confluence"]["properties"]["audit"]["properties"]["description"] =
         json!({"type": "long"});
     template["template"]["settings"]["index"]["mapping"]["ignore_malformed"] = json!(false);
-    server.ask("PUT", "/_index_template/poison", &template.to_string());
+    server.request("PUT", "/_index_template/poison", &template.to_string());
     let mut host = host(server);
     host.root += "event.namespace = \"poison\"\n";
     let sink = host.remote.take().unwrap_or_default();

@@ -27,18 +27,18 @@ fn f113_deleted_outputs_are_reported_and_counted() {
         );
         let mut writer = Writer::new(&host.audit(), 113);
         let file = writer.create(&file_name(5, 0));
-        let said = "a rotated file was deleted";
+        let printed = "a rotated file was deleted";
         let (mut files, mut events) = (0, 0);
         for _ in 0..3 {
             // Some were written by this process, some by the one before.
             writer.append(&file, 200);
             let once = host.once_ok();
-            let counts = fields(&once.stderr, said, "events");
+            let counts = fields(&once.stderr, printed, "events");
             assert!(counts.len() >= 3, "{}", once.stderr);
             files += counts.len();
             events += counts.iter().map(|count| count.parse::<usize>().unwrap()).sum::<usize>();
             for (path, age) in
-                fields(&once.stderr, said, "path").into_iter().zip(fields(&once.stderr, said, "age"))
+                fields(&once.stderr, printed, "path").into_iter().zip(fields(&once.stderr, printed, "age"))
             {
                 assert!(path.contains("/out/events.ndjson."), "{path}");
                 assert!(!std::path::Path::new(path).exists(), "{path}");
@@ -128,8 +128,8 @@ fn f116_a_group_that_is_not_there_holds_no_event_back() {
         "rotate_bytes = \"20KiB\"\nrotate_daily = false\nmode = \"0640\"\ngroup = \"no-such-group\"\n".into();
     host.audit_file(118, 200);
     let once = host.once_ok();
-    let said = once.stderr.matches("there is no group `no-such-group`; run: groupadd no-such-group");
-    assert_eq!(said.count(), 1, "{}", once.stderr);
+    let printed = once.stderr.matches("there is no group `no-such-group`; run: groupadd no-such-group");
+    assert_eq!(printed.count(), 1, "{}", once.stderr);
     let found = modes_and_groups(&host);
     assert!(found.len() > 3 && found.values().all(|(mode, _)| *mode == 0o600), "{found:?}");
     let check = host.check();
@@ -156,17 +156,17 @@ fn f116_a_group_of_others_is_reported_with_its_remedy() {
     }
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let output = host.command(&nobody, &["--once"]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.contains("is not in group `daemon`; run: usermod -aG daemon "), "{said}");
-    assert_eq!(modes_and_groups(&host)["events.ndjson"].0, 0o600, "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    assert!(printed.contains("is not in group `daemon`; run: usermod -aG daemon "), "{printed}");
+    assert_eq!(modes_and_groups(&host)["events.ndjson"].0, 0o600, "{printed}");
     assert_eq!(host.delivered(), 3);
 }
 
 #[test]
 fn f116_check_reports_who_may_read() {
     let mut host = Host::new();
-    for (lines, said) in [
+    for (lines, printed) in [
         (
             "rotated_files_max = 7\n",
             "files get mode 0600; the newest 7 rotated files are kept, older ones are deleted, read or not",
@@ -182,17 +182,17 @@ fn f116_check_reports_who_may_read() {
         }
         host.sink = lines.into();
         host.config();
-        let mode = if said.contains("not list") { 0o700 } else { 0o755 };
+        let mode = if printed.contains("not list") { 0o700 } else { 0o755 };
         fs::set_permissions(host.path("out"), fs::Permissions::from_mode(mode)).unwrap();
         let check = host.check();
-        assert!(check.stdout.contains(said), "{said}: {}", check.stdout);
+        assert!(check.stdout.contains(printed), "{printed}: {}", check.stdout);
     }
 }
 
 #[test]
 fn f116_modes_and_groups_are_checked() {
     let mut host = Host::new();
-    for (lines, said) in [
+    for (lines, printed) in [
         ("mode = \"0666\"\n", "`0666` is not known; write \"0600\", \"0640\" or \"0644\""),
         ("mode = \"0777\"\n", "write \"0600\", \"0640\" or \"0644\""),
         ("mode = \"640\"\n", "did you mean \"0640\"?"),
@@ -204,11 +204,12 @@ fn f116_modes_and_groups_are_checked() {
         host.sink = lines.into();
         let once = host.once();
         assert_eq!(once.code, 78, "{lines}: {}", once.stderr);
-        assert!(once.stderr.contains(said), "{lines}: {}", once.stderr);
+        assert!(once.stderr.contains(printed), "{lines}: {}", once.stderr);
     }
 }
 
-/// The unit forbids what `group` needs, and the recipe allows it. packaging/test tries the recipe's lines on a booted machine.
+/// The unit forbids what `group` needs, and the recipe allows it. packaging/test tries the recipe's lines on a booted
+/// machine.
 #[test]
 fn f116_the_recipe_opens_what_the_unit_closes() {
     let unit = include_str!("../../packaging/systemd/confluence-audit-agent.service");

@@ -143,7 +143,7 @@ fn f72_a_start_that_recovers_asks_for_time() {
     let (manager, mut agent) = Manager::start(&host, 300, |_| {});
     agent.until("it is ready", || manager.heard("READY=1") == 1);
     assert_eq!(manager.last("EXTEND_TIMEOUT_USEC="), "EXTEND_TIMEOUT_USEC=300000000");
-    agent.until_said("contains events after the checkpoint");
+    agent.until_logged("contains events after the checkpoint");
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
 }
@@ -179,7 +179,7 @@ fn a_stage_that_hangs_is_not_alive() {
         agent.until("it says which stage hangs", || {
             manager.heard(&format!("STATUS={stage} makes no progress")) >= 1
         });
-        agent.until_said("a stage makes no progress");
+        agent.until_logged("a stage makes no progress");
         let before = manager.heard("WATCHDOG=1");
         let later = clock::monotonic() + Duration::from_secs(1);
         agent.until("three periods pass", || clock::monotonic() > later);
@@ -204,14 +204,14 @@ fn a_stage_that_waits_is_alive() {
     // Three in each.
     agent.until("signs of life go on for two periods", || manager.heard("WATCHDOG=1") >= before + 6);
     // A commit takes what its disk takes.
-    let said = agent.stderr();
-    let mut reported = said.lines().filter(|line| line.contains("makes no progress"));
-    assert!(reported.all(|line| line.contains("stage=checkpoint")), "{said}");
+    let printed = agent.stderr();
+    let mut reported = printed.lines().filter(|line| line.contains("makes no progress"));
+    assert!(reported.all(|line| line.contains("stage=checkpoint")), "{printed}");
     agent.kill();
 }
 
-/// What a service sees of a directory that is deleted and made again is the deleted one: all of it is delivered, and the next
-/// process sees the new one.
+/// What a service sees of a directory that is deleted and made again is the deleted one: all of it is delivered, and
+/// the next process sees the new one.
 #[test]
 fn a_dead_mount_ends_the_process_for_the_next_to_see_more() {
     let bind = ["unshare", "--mount", "sh", "-ec", "mount --bind real \"$0/log\"; exec \"$@\""];
@@ -232,7 +232,7 @@ fn a_dead_mount_ends_the_process_for_the_next_to_see_more() {
     writer.append(&file, 10);
     fs::remove_dir_all(host.path("real")).unwrap();
     assert_eq!(agent.wait(SOON).code(), Some(75), "{}", agent.stderr());
-    assert_eq!(agent.said("outside this process's mount namespace"), 1, "{}", agent.stderr());
+    assert_eq!(agent.log_count("outside this process's mount namespace"), 1, "{}", agent.stderr());
     fs::create_dir_all(&real).unwrap();
     let file = writer.create(&file_name(5, 1));
     writer.append(&file, 10);
@@ -252,7 +252,7 @@ fn a_quarantine_is_reported_until_it_is_empty() {
     let entries = [Entry::default(), Entry::default()];
     quarantine::put(&host.state(), 1, &entries).unwrap();
     let (manager, mut agent) = Manager::start(&host, 300, |_| {});
-    agent.until_said("events are in quarantine, refused by their server");
+    agent.until_logged("events are in quarantine, refused by their server");
     agent.until("the status has it", || {
         manager.heard("STATUS=following; 10 events delivered since the start; 2 events are in quarantine")
             >= 1

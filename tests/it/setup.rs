@@ -39,19 +39,19 @@ fn open_search() -> (&'static str, &'static str, u16, Value) {
     ("GET", "/", 200, json!({"version": {"distribution": "opensearch", "number": "2.19.3"}}))
 }
 
-struct Scene {
+struct Environment {
     host: Host,
     collector: Collector,
 }
 
-fn scene(answers: Vec<(&'static str, &'static str, u16, Value)>) -> Scene {
+fn new_environment(answers: Vec<(&'static str, &'static str, u16, Value)>) -> Environment {
     let collector = Collector::start(Cluster(answers));
     let mut host = Host::new();
     host.remote = Some(format!("type = \"elasticsearch\"\nhosts = [\"{}\"]\n", collector.url()));
-    Scene { host, collector }
+    Environment { host, collector }
 }
 
-impl Scene {
+impl Environment {
     fn set_up(&self, arguments: &[&str]) -> (i32, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
             .args(["setup", "elasticsearch"])
@@ -61,8 +61,8 @@ impl Scene {
             .env_remove("CONFLUENCE_HOME")
             .output()
             .unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(printed).unwrap())
     }
 
     /// The paths of all PUTs, with their bodies.
@@ -75,13 +75,13 @@ impl Scene {
 
 #[test]
 fn elasticsearch_gets_a_policy_a_pipeline_a_template_and_a_data_stream() {
-    let scene = scene(vec![elastic()]);
-    let (code, said) = scene.set_up(&["--dry-run", "--retention", "90d"]);
-    assert_eq!((code, said.matches("would be created").count(), scene.puts().len()), (0, 4, 0), "{said}");
-    let (code, said) = scene.set_up(&["--retention", "90d"]);
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("deletes events after 90 days"), "{said}");
-    let puts = scene.puts();
+    let env = new_environment(vec![elastic()]);
+    let (code, printed) = env.set_up(&["--dry-run", "--retention", "90d"]);
+    assert_eq!((code, printed.matches("would be created").count(), env.puts().len()), (0, 4, 0), "{printed}");
+    let (code, printed) = env.set_up(&["--retention", "90d"]);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("deletes events after 90 days"), "{printed}");
+    let puts = env.puts();
     let paths: Vec<&str> = puts.iter().map(|(path, _)| path.as_str()).collect();
     let stream = format!("/_data_stream/{STREAM}");
     assert_eq!(
@@ -104,14 +104,14 @@ fn elasticsearch_gets_a_policy_a_pipeline_a_template_and_a_data_stream() {
 fn opensearch_gets_a_policy_of_its_own_which_is_changed_on_demand_only() {
     let there =
         json!({"_id": "confluence-audit", "_version": 3, "_seq_no": 7, "_primary_term": 2, "policy": {}});
-    let scene = scene(vec![open_search(), ("GET", "/_plugins/_ism/policies/", 200, there)]);
-    let (code, said) = scene.set_up(&[]);
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("unchanged lifecycle policy"), "{said}");
-    assert!(!scene.puts().iter().any(|(path, _)| path.contains("_ism")));
-    let (code, said) = scene.set_up(&["--retention", "730d"]);
-    assert_eq!(code, 0, "{said}");
-    let puts = scene.puts();
+    let env = new_environment(vec![open_search(), ("GET", "/_plugins/_ism/policies/", 200, there)]);
+    let (code, printed) = env.set_up(&[]);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("unchanged lifecycle policy"), "{printed}");
+    assert!(!env.puts().iter().any(|(path, _)| path.contains("_ism")));
+    let (code, printed) = env.set_up(&["--retention", "730d"]);
+    assert_eq!(code, 0, "{printed}");
+    let puts = env.puts();
     let (path, policy) = puts.iter().find(|(path, _)| path.contains("_ism")).unwrap();
     assert_eq!(path, "/_plugins/_ism/policies/confluence-audit?if_seq_no=7&if_primary_term=2");
     // Counted from the making of an index that takes events for 30 days.
@@ -126,49 +126,53 @@ fn what_was_installed_before_is_replaced_and_what_is_right_stays() {
     };
     let policy = ("GET", "/_ilm/policy/", 200, json!({}));
     let stream = ("GET", "/_data_stream/", 200, json!({}));
-    let old = scene(vec![
+    let old = new_environment(vec![
         elastic(),
         policy.clone(),
         stream.clone(),
         ("GET", "/_index_template/", 200, mine("old")),
     ]);
-    let (code, said) = old.set_up(&[]);
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("updated   index template") && said.contains("_rollover"), "{said}");
+    let (code, printed) = old.set_up(&[]);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("updated   index template") && printed.contains("_rollover"), "{printed}");
     let puts = old.puts();
     let digest = puts[1].1["_meta"]["digest"].as_str().unwrap();
     let pipeline = json!({"confluence-audit": puts[0].1});
-    let new = scene(vec![
+    let new = new_environment(vec![
         elastic(),
         policy.clone(),
         stream.clone(),
         ("GET", "/_ingest/pipeline/", 200, pipeline),
         ("GET", "/_index_template/", 200, mine(digest)),
     ]);
-    let (code, said) = new.set_up(&[]);
-    assert_eq!((code, said.matches("unchanged").count(), new.puts().len()), (0, 4, 0), "{said}");
+    let (code, printed) = new.set_up(&[]);
+    assert_eq!((code, printed.matches("unchanged").count(), new.puts().len()), (0, 4, 0), "{printed}");
     let pipelines = [
         ("confluence-audit-agent: an older one", 0, "updated   ingest pipeline"),
         ("of our own", 75, "is not this agent's"),
     ];
     for (description, expected, words) in pipelines {
         let there = json!({"confluence-audit": {"description": description, "processors": []}});
-        let scene =
-            scene(vec![elastic(), policy.clone(), stream.clone(), ("GET", "/_ingest/pipeline/", 200, there)]);
-        let (code, said) = scene.set_up(&[]);
-        assert_eq!(code, expected, "{said}");
-        assert!(said.contains(words), "{said}");
+        let env = new_environment(vec![
+            elastic(),
+            policy.clone(),
+            stream.clone(),
+            ("GET", "/_ingest/pipeline/", 200, there),
+        ]);
+        let (code, printed) = env.set_up(&[]);
+        assert_eq!(code, expected, "{printed}");
+        assert!(printed.contains(words), "{printed}");
     }
 }
 
 #[test]
 fn a_cluster_without_the_processor_gets_a_template_without_the_pipeline() {
     let no = json!({"error": {"type": "parse_exception", "reason": "No processor type exists with name [set]"}, "status": 400});
-    let scene = scene(vec![elastic(), ("PUT", "/_ingest/pipeline/", 400, no)]);
-    let (code, said) = scene.set_up(&[]);
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("warning") && said.contains("`event.ingested`"), "{said}");
-    let puts = scene.puts();
+    let env = new_environment(vec![elastic(), ("PUT", "/_ingest/pipeline/", 400, no)]);
+    let (code, printed) = env.set_up(&[]);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("warning") && printed.contains("`event.ingested`"), "{printed}");
+    let puts = env.puts();
     let (_, template) = puts.iter().find(|(path, _)| path.contains("_index_template")).unwrap();
     assert!(template["template"]["settings"]["index"]["default_pipeline"].is_null());
 }
@@ -182,54 +186,54 @@ fn a_missing_right_is_named() {
         ("/_index_template/", "`manage_index_templates`"),
         ("/_data_stream/", "`create_index`"),
     ] {
-        let scene = scene(vec![elastic(), ("PUT", path, 403, no.clone())]);
-        let (code, said) = scene.set_up(&[]);
-        assert_eq!(code, 75, "{said}");
-        assert!(said.contains(right) && said.contains("--user"), "{said}");
+        let env = new_environment(vec![elastic(), ("PUT", path, 403, no.clone())]);
+        let (code, printed) = env.set_up(&[]);
+        assert_eq!(code, 75, "{printed}");
+        assert!(printed.contains(right) && printed.contains("--user"), "{printed}");
     }
-    let scene = scene(vec![("GET", "/", 401, no)]);
-    let (code, said) = scene.set_up(&[]);
-    assert_eq!(code, 75, "{said}");
-    assert!(said.contains("status 401") && said.contains("--user"), "{said}");
+    let env = new_environment(vec![("GET", "/", 401, no)]);
+    let (code, printed) = env.set_up(&[]);
+    assert_eq!(code, 75, "{printed}");
+    assert!(printed.contains("status 401") && printed.contains("--user"), "{printed}");
 }
 
 #[test]
 fn another_account_sets_up() {
-    let scene = scene(vec![elastic()]);
-    let password = scene.host.path("password");
+    let env = new_environment(vec![elastic()]);
+    let password = env.host.path("password");
     std::fs::write(&password, "hunter2\n").unwrap();
-    let (code, said) = scene.set_up(&["--user", "elastic", "--password-file", password.to_str().unwrap()]);
-    assert_eq!(code, 0, "{said}");
-    for post in scene.collector.posts() {
+    let (code, printed) = env.set_up(&["--user", "elastic", "--password-file", password.to_str().unwrap()]);
+    assert_eq!(code, 0, "{printed}");
+    for post in env.collector.posts() {
         assert_eq!(post.header("authorization"), Some("Basic ZWxhc3RpYzpodW50ZXIy"));
     }
-    assert!(!said.contains("hunter2"), "{said}");
+    assert!(!printed.contains("hunter2"), "{printed}");
 }
 
 #[test]
 fn wrong_calls_are_reported() {
-    let mut scene = scene(vec![elastic()]);
+    let mut env = new_environment(vec![elastic()]);
     for (arguments, words) in [
         (&["--sink", "other"][..], "has no sink `other` of type"),
         (&["--retention", "soon"], "--retention"),
         (&["--retention", "1h"], "out of range"),
     ] {
-        let (code, said) = scene.set_up(arguments);
-        assert_eq!(code, 78, "{said}");
-        assert!(said.contains(words), "{said}");
+        let (code, printed) = env.set_up(arguments);
+        assert_eq!(code, 78, "{printed}");
+        assert!(printed.contains(words), "{printed}");
     }
-    assert_eq!(scene.collector.post_count(), 0);
-    scene.host.remote = None;
-    let (code, said) = scene.set_up(&[]);
-    assert_eq!(code, 78, "{said}");
-    assert!(said.contains("has no sink of type"), "{said}");
+    assert_eq!(env.collector.post_count(), 0);
+    env.host.remote = None;
+    let (code, printed) = env.set_up(&[]);
+    assert_eq!(code, 78, "{printed}");
+    assert!(printed.contains("has no sink of type"), "{printed}");
     // Nothing is needed to print.
-    let (code, said) = scene.set_up(&["--print"]);
+    let (code, printed) = env.set_up(&["--print"]);
     assert_eq!(code, 0);
     assert!(
-        said.contains("PUT _index_template/confluence-audit")
-            && said.contains("PUT _ingest/pipeline/confluence-audit")
-            && said.contains("PUT _plugins/_ism/policies"),
-        "{said}"
+        printed.contains("PUT _index_template/confluence-audit")
+            && printed.contains("PUT _ingest/pipeline/confluence-audit")
+            && printed.contains("PUT _plugins/_ism/policies"),
+        "{printed}"
     );
 }

@@ -23,7 +23,7 @@ fn started(wrapper: &[&str], set_up: impl Fn(&mut Command)) -> (Host, Writer, Lo
 }
 
 /// One event more comes through.
-fn goes_on(host: &Host, writer: &mut Writer, file: &LogFile, agent: &mut Agent) {
+fn deliver_one_more(host: &Host, writer: &mut Writer, file: &LogFile, agent: &mut Agent) {
     let before = host.delivered();
     writer.append(file, 1);
     agent.until("it goes on", || host.delivered() > before);
@@ -47,7 +47,7 @@ fn f110_what_ends_a_terminal_session_stops_it_in_order() {
         agent.signal(signal);
         assert_eq!(agent.wait(SOON).code(), Some(0), "{name}: {}", agent.stderr());
         let line = format!("stopping: delivering what has been read signal={name}");
-        assert_eq!(agent.said(&line), 1, "{}", agent.stderr());
+        assert_eq!(agent.log_count(&line), 1, "{}", agent.stderr());
         judge(&writer, &host.events()).is_exact();
     }
 }
@@ -67,11 +67,11 @@ fn f110_signals_without_a_meaning_change_nothing() {
         (Signal::STKFLT, "SIGSTKFLT"),
     ] {
         agent.signal(signal);
-        agent.until_said(&format!("{name} changes nothing"));
+        agent.until_logged(&format!("{name} changes nothing"));
     }
     for (number, name) in [(34, "SIGRTMIN+0"), (64, "SIGRTMIN+30")] {
         send(&agent, number);
-        agent.until_said(&format!("{name} changes nothing"));
+        agent.until_logged(&format!("{name} changes nothing"));
     }
     // A write of its own says what these two mean.
     agent.signal(Signal::PIPE);
@@ -80,7 +80,7 @@ fn f110_signals_without_a_meaning_change_nothing() {
     for signal in [Signal::CHILD, Signal::WINCH, Signal::URG, Signal::CONT] {
         agent.signal(signal);
     }
-    goes_on(&host, &mut writer, &file, &mut agent);
+    deliver_one_more(&host, &mut writer, &file, &mut agent);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     judge(&writer, &host.events()).is_exact();
 }
@@ -91,14 +91,14 @@ fn f110_sighup_does_not_end_a_service_nor_what_nohup_started() {
         command.env("NOTIFY_SOCKET", "/nonexistent/notify");
     });
     agent.signal(Signal::HUP);
-    agent.until_said("SIGHUP changes nothing: no file is reopened");
-    goes_on(&host, &mut writer, &file, &mut agent);
+    agent.until_logged("SIGHUP changes nothing: no file is reopened");
+    deliver_one_more(&host, &mut writer, &file, &mut agent);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
 
     let nohup = ["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""];
     let (host, mut writer, file, mut agent) = started(&nohup, |_| {});
     agent.signal(Signal::HUP);
-    goes_on(&host, &mut writer, &file, &mut agent);
-    assert_eq!(agent.said("SIGHUP"), 0, "{}", agent.stderr());
+    deliver_one_more(&host, &mut writer, &file, &mut agent);
+    assert_eq!(agent.log_count("SIGHUP"), 0, "{}", agent.stderr());
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
 }

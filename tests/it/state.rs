@@ -23,7 +23,7 @@ fn f25_retention_after_restart() {
             .into();
     host.sink = "format = \"raw\"\n".into();
     let mut writer = Writer::new(&host.audit(), 25);
-    let live = writer.create(&file_name(31, 0));
+    let growing = writer.create(&file_name(31, 0));
     let mut number = 0;
     let entries = || Store::open(&host.state()).unwrap().store.load("wiki").unwrap().files.len();
     for round in 0..4 {
@@ -40,8 +40,8 @@ fn f25_retention_after_restart() {
         agent.until("all of it is delivered", || host.delivered() >= writer.count());
         if round % 2 == 0 {
             delete();
-            writer.append(&live, 1);
-            agent.until("the live file goes on", || host.delivered() >= writer.count());
+            writer.append(&growing, 1);
+            agent.until("the growing file goes on", || host.delivered() >= writer.count());
             assert_eq!(agent.stop(), 0);
         } else {
             assert_eq!(agent.stop(), 0);
@@ -125,7 +125,8 @@ fn f28_old_state_replay() {
 
 /// Two sinks, and one lags: the checkpoint waits for the slower one. After a crash everything since is replayed
 /// to both. The file passes over what stands in it already, so it holds everything once; a pipe cannot be asked, and
-/// gets once more what it had taken since the last commit: every event at least once, and nothing before the checkpoint again.
+/// gets once more what it had taken since the last commit: every event at least once, and nothing before the checkpoint
+/// again.
 #[test]
 fn f22_gap_then_kill() {
     let mut host = Host::new();

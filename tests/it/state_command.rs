@@ -51,8 +51,8 @@ fn show_export_and_forget_of_a_stopped_agent() {
     // Nobody can be asked, and so nothing was forgotten.
     let refused = state(&["forget", "--source", "wiki"], dir.path());
     assert_eq!(code(&refused), exit::USAGE);
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("nothing was forgotten") && said.contains("--yes"), "{said}");
+    let printed = String::from_utf8(refused.stderr).unwrap();
+    assert!(printed.contains("nothing was forgotten") && printed.contains("--yes"), "{printed}");
     assert_eq!(exported(dir.path()), before);
     assert_eq!(code(&state(&["forget", "--source", "wiki", "--yes"], dir.path())), exit::OK);
     let after = exported(dir.path());

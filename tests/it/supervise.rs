@@ -15,11 +15,11 @@ const FAILPOINT: &str = "CONFLUENCE_AUDIT_AGENT_FAILPOINT";
 const PIPE_BYTES: u64 = 60_000;
 
 /// An agent whose stdout nobody reads: the pipe is full, and more waits.
-fn stalled(grace: &str) -> (Host, Writer, Agent, ChildStdout) {
-    stalled_with(grace, &[])
+fn start_with_unread_stdout(grace: &str) -> (Host, Writer, Agent, ChildStdout) {
+    start_with_unread_stdout_and(grace, &[])
 }
 
-fn stalled_with(grace: &str, arguments: &[&str]) -> (Host, Writer, Agent, ChildStdout) {
+fn start_with_unread_stdout_and(grace: &str, arguments: &[&str]) -> (Host, Writer, Agent, ChildStdout) {
     let mut host = Host::new();
     host.stdout = true;
     host.root += &format!("shutdown_timeout = \"{grace}\"\n");
@@ -32,25 +32,26 @@ fn stalled_with(grace: &str, arguments: &[&str]) -> (Host, Writer, Agent, ChildS
     (host, writer, agent, stdout)
 }
 
-fn rest(mut stdout: ChildStdout) -> Vec<u8> {
+fn read_to_end(mut stdout: ChildStdout) -> Vec<u8> {
     let mut bytes = Vec::new();
     stdout.read_to_end(&mut bytes).unwrap();
     bytes
 }
 
-/// The sink takes nothing any more: the agent waits for the shutdown timeout and leaves; the next one delivers the rest.
+/// The sink takes nothing any more: the agent waits for the shutdown timeout and leaves; the next one delivers the
+/// rest.
 #[test]
 fn f52_sigterm_stalled_sink() {
-    let (host, writer, mut agent, stdout) = stalled("1s");
+    let (host, writer, mut agent, stdout) = start_with_unread_stdout("1s");
     let asked = clock::monotonic();
     agent.signal(Signal::TERM);
     let status = agent.wait(SOON);
     let took = asked.elapsed();
     assert_eq!(status.code(), Some(75), "{}", agent.stderr());
     assert!(took >= Duration::from_secs(1), "it waited only {took:?}");
-    let said = "stopped before everything was delivered";
-    assert_eq!(agent.said(said), 1, "{}", agent.stderr());
-    let mut delivered = events(&rest(stdout));
+    let printed = "stopped before everything was delivered";
+    assert_eq!(agent.log_count(printed), 1, "{}", agent.stderr());
+    let mut delivered = events(&read_to_end(stdout));
     assert!(delivered.len() < writer.count(), "the sink was not stalled");
     let next = host.once_ok();
     delivered.extend(events(next.stdout.as_bytes()));
@@ -62,13 +63,13 @@ fn f52_a_second_signal_ends_at_once() {
     for (first, second) in
         [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)]
     {
-        let (_host, _writer, mut agent, _stdout) = stalled("1h");
+        let (_host, _writer, mut agent, _stdout) = start_with_unread_stdout("1h");
         agent.signal(first);
-        agent.until_said("stopping");
+        agent.until_logged("stopping");
         // Long before the shutdown timeout is over.
         agent.signal(second);
         assert_eq!(agent.wait(SOON).code(), Some(75), "{}", agent.stderr());
-        assert_eq!(agent.said("stopped a second time"), 1, "{}", agent.stderr());
+        assert_eq!(agent.log_count("stopped a second time"), 1, "{}", agent.stderr());
     }
 }
 
@@ -90,7 +91,7 @@ fn f53_shutdown_flushes() {
         agent.signal(signal);
         let status = agent.wait(SOON);
         assert_eq!(status.code(), Some(0), "{}", agent.stderr());
-        assert_eq!(agent.said("everything that was read is delivered"), 1, "{}", agent.stderr());
+        assert_eq!(agent.log_count("everything that was read is delivered"), 1, "{}", agent.stderr());
         let again = host.once();
         again.logged("nothing is new");
         assert!(!again.stderr.contains("contains events after the checkpoint"), "{}", again.stderr);
@@ -123,7 +124,7 @@ fn f54_stage_panic() {
         let status = agent.wait(SOON);
         let expect = if failpoint.starts_with("sync") { 75 } else { 70 };
         assert_eq!(status.code(), Some(expect), "{failpoint}: {}", agent.stderr());
-        let named = agent.said(stage);
+        let named = agent.log_count(stage);
         assert_eq!(named, 1, "{failpoint}: {}", agent.stderr());
         host.once_ok();
         judge(&writer, &host.events()).is_exact();
@@ -138,14 +139,14 @@ fn a_missing_directory_is_waited_for() {
         host.source += &format!("notify = {notify}\n");
         fs::remove_dir_all(host.audit()).unwrap();
         let mut agent = host.start();
-        agent.until_said("does not exist");
+        agent.until_logged("does not exist");
         let sweeps = clock::monotonic() + Duration::from_millis(1600);
         agent.until("three sweeps pass", || clock::monotonic() > sweeps);
-        assert_eq!(agent.said("does not exist"), 1, "{}", agent.stderr());
+        assert_eq!(agent.log_count("does not exist"), 1, "{}", agent.stderr());
         fs::create_dir_all(host.audit()).unwrap();
         let (writer, _) = host.audit_file(16, 10);
         agent.until("all of it is delivered", || host.delivered() >= 10);
-        assert_eq!(agent.said("can be read again"), 1, "{}", agent.stderr());
+        assert_eq!(agent.log_count("can be read again"), 1, "{}", agent.stderr());
         assert_eq!(agent.stop(), 0);
         judge(&writer, &host.events()).is_exact();
     }
@@ -191,21 +192,21 @@ fn check_modes(path: &Path, files: &mut u32) {
 #[test]
 fn f111_a_reader_that_leaves_ends_it_quietly() {
     for arguments in [&[][..], &["--once"]] {
-        let (host, writer, mut agent, stdout) = stalled_with("10s", arguments);
+        let (host, writer, mut agent, stdout) = start_with_unread_stdout_and("10s", arguments);
         let mut reader = BufReader::new(stdout);
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
         drop(reader);
         let status = agent.wait(SOON);
-        let said = agent.stderr();
-        assert_eq!(status.code(), Some(75), "{said}");
-        assert_eq!(agent.said("standard output was closed by its reader"), 1, "{said}");
+        let printed = agent.stderr();
+        assert_eq!(status.code(), Some(75), "{printed}");
+        assert_eq!(agent.log_count("standard output was closed by its reader"), 1, "{printed}");
         let loud = ["ERROR", "WARN", "panicked", "Broken pipe", "everything that was read"];
-        assert!(!loud.iter().any(|word| said.contains(word)), "{said}");
-        let delivered = said.lines().find_map(|line| line.strip_prefix("wiki: delivered "));
+        assert!(!loud.iter().any(|word| printed.contains(word)), "{printed}");
+        let delivered = printed.lines().find_map(|line| line.strip_prefix("wiki: delivered "));
         if let Some(delivered) = delivered {
             let events: usize = delivered.split(' ').next().unwrap().parse().unwrap();
-            assert!(events < writer.count(), "{said}");
+            assert!(events < writer.count(), "{printed}");
         }
         let next = host.once();
         let mut delivered = events(line.as_bytes());
@@ -250,9 +251,9 @@ fn f111_the_other_sinks_go_on_to_the_end_of_what_was_read() {
         let (reader, pipe) = std::io::pipe().unwrap();
         drop(reader);
         let output = host.command(&[], arguments).stdout(pipe).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(75), "{said}");
-        assert!(!said.contains("ERROR"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(75), "{printed}");
+        assert!(!printed.contains("ERROR"), "{printed}");
     }
     let last = host.once_ok();
     judge(&writer, &events(last.stdout.as_bytes())).is_exact();
@@ -265,11 +266,11 @@ fn f111_a_stdout_that_leads_nowhere_is_reported() {
     let mut host = Host::new();
     host.stdout = true;
     Writer::new(&host.audit(), 114).create(&file_name(5, 0));
-    for (shell, said) in [("exec \"$0\" \"$@\" >&-", true), ("exec \"$0\" \"$@\"", false)] {
+    for (shell, printed) in [("exec \"$0\" \"$@\" >&-", true), ("exec \"$0\" \"$@\"", false)] {
         let output = host.command(&["sh", "-c", shell], &["--once"]).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{stderr}");
-        assert_eq!(stderr.contains("standard output is `/dev/null`, or was closed"), said, "{stderr}");
+        assert_eq!(stderr.contains("standard output is `/dev/null`, or was closed"), printed, "{stderr}");
     }
 }
 
@@ -308,8 +309,8 @@ fn f111_commands_end_quietly_when_nobody_reads() {
             .stdout(pipe)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), said.as_ref()), (Some(code), ""), "{words:?}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), printed.as_ref()), (Some(code), ""), "{words:?}");
     }
     assert!(host.export()["sources"]["wiki"]["files"].as_array().unwrap().is_empty());
 }

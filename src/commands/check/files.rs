@@ -52,9 +52,9 @@ struct Findings {
 }
 
 /// Checks the audit directory of a home.
-pub(crate) fn home(subject: &str, place: &FileLocation, report: &mut CheckReport) -> io::Result<()> {
+pub(crate) fn home(subject: &str, location: &FileLocation, report: &mut CheckReport) -> io::Result<()> {
     let mut findings = Findings::default();
-    for ListedDirectory { path, opened } in list_directories(place) {
+    for ListedDirectory { path, opened } in list_directories(location) {
         let (directory, contents) = match opened {
             Ok(opened) => opened,
             Err(error) => return report.failure(subject, sweep::unreadable_message(&path, &error)),
@@ -117,8 +117,8 @@ pub(crate) fn matching(subject: &str, patterns: &[String], report: &mut CheckRep
     findings.report(subject, report)
 }
 
-fn list_directories(place: &FileLocation) -> Vec<ListedDirectory> {
-    sweep::list_directories(place, &|_| false, &|_| false)
+fn list_directories(location: &FileLocation) -> Vec<ListedDirectory> {
+    sweep::list_directories(location, &|_| false, &|_| false)
 }
 
 fn followed(

@@ -13,8 +13,8 @@ pub(super) async fn check(
     config: &SentinelConfig,
     report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
-    let peer = SentinelSink::new(config.clone());
-    match peer.authenticate().await {
+    let destination = SentinelSink::new(config.clone());
+    match destination.authenticate().await {
         Ok(()) => report.ok(subject, "Entra ID issued a token")?,
         Err(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
             return report.failure(subject, reason);
@@ -22,7 +22,7 @@ pub(super) async fn check(
         Err(other) => return report.failure(subject, format_args!("no token: {other:?}")),
     }
     let (rule, stream) = (&config.dcr_immutable_id, &config.stream);
-    match peer.probe().await {
+    match destination.probe().await {
         // The invalid JSON was refused after all other checks.
         RequestOutcome::Halve { .. } => report.ok(
             subject,

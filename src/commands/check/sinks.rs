@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{CheckReport, elasticsearch, raw_sinks, sentinel, splunk_hec};
-use crate::config::{HttpSinkConfig, PeerConfig, RemoteSinkConfig};
+use crate::config::{DestinationConfig, HttpSinkConfig, RemoteSinkConfig};
 use crate::http::Client;
 use crate::sink::outcome::server_message;
 use crate::telemetry::chain;
@@ -11,13 +11,15 @@ use crate::telemetry::chain;
 /// Prints one line per check.
 pub(super) fn check(subject: &str, config: &RemoteSinkConfig, report: &mut CheckReport) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match &config.peer {
-        PeerConfig::Elasticsearch(config) => runtime.block_on(elasticsearch::check(subject, config, report)),
-        PeerConfig::Http(config) => runtime.block_on(http(subject, config, report)),
-        PeerConfig::Kafka(config) => runtime.block_on(raw_sinks::kafka(subject, config, report)),
-        PeerConfig::Syslog(config) => runtime.block_on(raw_sinks::syslog(subject, config, report)),
-        PeerConfig::Sentinel(config) => runtime.block_on(sentinel::check(subject, config, report)),
-        PeerConfig::SplunkHec(config) => runtime.block_on(splunk_hec::check(subject, config, report)),
+    match &config.destination {
+        DestinationConfig::Elasticsearch(config) => {
+            runtime.block_on(elasticsearch::check(subject, config, report))
+        }
+        DestinationConfig::Http(config) => runtime.block_on(http(subject, config, report)),
+        DestinationConfig::Kafka(config) => runtime.block_on(raw_sinks::kafka(subject, config, report)),
+        DestinationConfig::Syslog(config) => runtime.block_on(raw_sinks::syslog(subject, config, report)),
+        DestinationConfig::Sentinel(config) => runtime.block_on(sentinel::check(subject, config, report)),
+        DestinationConfig::SplunkHec(config) => runtime.block_on(splunk_hec::check(subject, config, report)),
     }
 }
 

@@ -12,9 +12,9 @@ pub(super) async fn check(
     config: &SplunkHecConfig,
     report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
-    let peer = SplunkHecSink::new(config.clone());
+    let destination = SplunkHecSink::new(config.clone());
     let url = config.http.base.as_str().trim_end_matches('/');
-    match peer.probe().await {
+    match destination.probe().await {
         // "No data" is reported after the token was checked.
         RequestOutcome::Halve { .. } | RequestOutcome::All(Outcome::Delivered) => {
             report.ok(subject, format_args!("`{url}` responds and accepts the token"))?;
@@ -28,7 +28,7 @@ pub(super) async fn check(
         }
     }
     if config.acknowledge.is_some() {
-        match peer.probe_acknowledgement().await {
+        match destination.probe_acknowledgement().await {
             Ok(()) => report.ok(subject, "the token has indexer acknowledgement")?,
             Err(reason) => report.failure(subject, reason)?,
         }

@@ -1,6 +1,6 @@
 //! Splits an input into JSON documents: one per line, or over several lines if a document has such a layout.
 //!
-//! Lines are cut by the framer of audit files, so memory is bounded: a line of 4 GiB becomes one error event.
+//! Lines are cut by the splitter of audit files, so memory is bounded: a line of 4 GiB becomes one error event.
 //! Documents of several lines have the same limit.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use flate2::read::MultiGzDecoder;
 
 use crate::record::scan;
-use crate::source::files::frame::{Frame, Framer};
+use crate::source::files::record_splitter::{RawRecord, RecordSplitter};
 
 /// Limit for a record and for a response, as in `run` (`record_bytes_max`, `body_bytes_max`). A response with
 /// 1000 events, the most that Confluence returns, has about 2 MiB.
@@ -39,10 +39,10 @@ pub(super) fn each_document<E: From<io::Error>>(
     } else {
         Box::new(input)
     };
-    let mut framer = Framer::new(0, b"", DOCUMENT_BYTES_MAX);
+    let mut splitter = RecordSplitter::new(0, b"", DOCUMENT_BYTES_MAX);
     let mut open = OpenDocument::default();
     loop {
-        let length = match input.read(framer.space(BUFFER_BYTES)) {
+        let length = match input.read(splitter.spare_space(BUFFER_BYTES)) {
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => {
@@ -54,16 +54,16 @@ pub(super) fn each_document<E: From<io::Error>>(
         if length == 0 {
             break;
         }
-        framer.filled(length);
-        while let Some(frame) = framer.next_frame() {
-            open.push_line(frame, &mut each)?;
+        splitter.advance(length);
+        while let Some(raw) = splitter.next_record() {
+            open.push_line(raw, &mut each)?;
         }
     }
-    if let Some(frame) = framer.last_frame() {
-        open.push_line(frame, &mut each)?;
+    if let Some(raw) = splitter.take_unterminated() {
+        open.push_line(raw, &mut each)?;
     }
     open.give_up(&mut each)?;
-    Ok(framer.read_offset())
+    Ok(splitter.read_offset())
 }
 
 /// A document that continues in the next line.
@@ -80,12 +80,12 @@ struct OpenDocument {
 impl OpenDocument {
     fn push_line<E>(
         &mut self,
-        frame: Frame,
+        raw: RawRecord,
         each: &mut impl FnMut(Document) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (body, offset) = match frame {
-            Frame::Line { body, offset, .. } => (body, offset),
-            Frame::Malformed { head, offset, bytes, hash, reason } => {
+        let (body, offset) = match raw {
+            RawRecord::Line { body, offset, .. } => (body, offset),
+            RawRecord::Malformed { head, offset, bytes, hash, reason } => {
                 self.give_up(each)?;
                 return each(Document::Malformed {
                     prefix: head,

@@ -5,7 +5,7 @@ use super::{QuarantineFailure, events, exit_code, open, time, unknown};
 use crate::access;
 use crate::cli::EventSelection;
 use crate::clock;
-use crate::commands::ask;
+use crate::commands::confirm;
 use crate::commands::output::OptionalOutput;
 use crate::exit;
 use crate::telemetry::escape::escape;
@@ -61,7 +61,7 @@ fn discard_all(
         writeln!(out, "{count} of source {source} that sink {sink} has not delivered")?;
     }
     let question = || format!("Drop {} for good?", events(index.count()));
-    if !agreed && let Some(code) = ask::refused(&question(), "nothing is dropped", out)? {
+    if !agreed && let Some(code) = confirm::declined(&question(), "nothing is dropped", out)? {
         return Ok(code);
     }
     for group in 0..index.groups.len() {

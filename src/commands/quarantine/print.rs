@@ -1,6 +1,6 @@
 //! The commands `quarantine list` and `quarantine show`.
 
-use super::{QuarantineFailure, complain, each, events, exit_code, open, time, unknown};
+use super::{QuarantineFailure, each, events, exit_code, open, print_error, time, unknown};
 use crate::cli::EventSelection;
 use crate::exit;
 use crate::quarantine::Entry;
@@ -162,7 +162,7 @@ fn show_all(
         })?;
     }
     if directory.is_none() {
-        complain("the quarantine is empty");
+        print_error("the quarantine is empty");
     }
     let code = unknown(ids, seen.iter().map(|(id, ..)| id.as_str()));
     Ok(code.unwrap_or(exit::OK))

@@ -1,14 +1,14 @@
 //! The command `quarantine replay`.
 
 use super::index::QuarantineIndex;
-use super::{QuarantineFailure, complain, events, exit_code, open, unknown};
+use super::{QuarantineFailure, events, exit_code, open, print_error, unknown};
 use crate::cli::{Options, QuarantineReplay};
 use crate::commands::output::OptionalOutput;
 use crate::config::{self, Config, OnPoison, RemoteSinkConfig, SinkConfig, SinkKind};
 use crate::exit;
 use crate::record::EventId;
 use crate::sink::remote::{DeliverySettings, Refused};
-use crate::sink::{self, Batch, BatchEvent, Label, Message, Report, SinkError};
+use crate::sink::{self, Batch, BatchEvent, HeaderFields, Message, Report, SinkError};
 use crate::telemetry::{self, escape::escape};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ fn replay_all(
         if let Some(code) = unknown(&args.selection.id, std::iter::empty()) {
             return Ok(code);
         }
-        complain("the quarantine is empty");
+        print_error("the quarantine is empty");
         return Ok(exit::OK);
     };
     directory.lock()?;
@@ -76,7 +76,7 @@ fn replay_all(
     for group in 0..index.groups.len() {
         match target_sink(&index, group, args, config) {
             Ok(target_sink) => targets.push(target_sink),
-            Err(reason) => complain(&reason),
+            Err(reason) => print_error(&reason),
         }
     }
     // A wrong name or format is reported before anything is sent.
@@ -109,7 +109,7 @@ fn replay_all(
         }
     }
     if index.count() == 0 {
-        complain("there is nothing to send");
+        print_error("there is nothing to send");
     }
     let damaged = args.selection.id.is_empty() && index.damaged > 0;
     Ok(match left == 0 && !damaged {
@@ -156,7 +156,7 @@ fn print(index: &QuarantineIndex, out: &mut impl Write) -> Result<u8, Quarantine
         writeln!(out, "{}", index.entry(event)?.event)?;
     }
     out.flush()?;
-    complain(&format!("printed {}; they stay in quarantine until you drop them", events(index.count())));
+    print_error(&format!("printed {}; they stay in quarantine until you drop them", events(index.count())));
     Ok(exit::OK)
 }
 
@@ -183,7 +183,7 @@ fn send(
         concurrency: remote.concurrency,
         on_poison: OnPoison::Quarantine,
         once: true,
-        refusals_believed: true,
+        quarantine_unproven: true,
     };
     let (mut sent, mut next) = (ReplayResult::default(), 0);
     while next < index.groups[group].events.len() && sent.stopped.is_none() {
@@ -212,7 +212,7 @@ fn send(
             refused.borrow_mut().extend(events);
             Ok(())
         };
-        let result = sink::deliver(remote.peer.clone(), settings.clone(), receiver, &report, &keep);
+        let result = sink::deliver(remote.destination.clone(), settings.clone(), receiver, &report, &keep);
         let refused = refused.into_inner();
         let is_delivered = |at: &usize| !refused.contains_key(&index.groups[group].events[*at].id);
         let delivered: Vec<usize> = finals.into_inner().into_iter().filter(is_delivered).collect();
@@ -242,9 +242,9 @@ fn batch(
             end: bytes.len() as u32,
             id: event.id,
             time_ms: entry.time_ms,
-            label: Label::new(entry.severity, &entry.action),
+            header_fields: HeaderFields::new(entry.severity, &entry.action),
         }],
         bytes,
-        replaying: false,
+        keep_output_position: false,
     })
 }

@@ -22,7 +22,7 @@ impl<W: Write> Reconciler<'_, W> {
         let ledgers = &self.ledgers[at..at + 1];
         let entries = self.entries(ledgers)?;
         let (mut export, mut rows) = (Export::default(), Sorter::default());
-        for ListedDirectory { path, opened } in list_directories(&files.place, &|_| false, &|_| false) {
+        for ListedDirectory { path, opened } in list_directories(&files.location, &|_| false, &|_| false) {
             let (directory, contents) = match opened {
                 Ok(opened) => opened,
                 Err(error) => {

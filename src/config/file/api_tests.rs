@@ -92,7 +92,7 @@ fn the_keys_say_the_mode_where_nothing_else_does() {
         assert_eq!((source.files.is_some(), source.api.is_some()), (files, has_api), "{text}");
         assert_eq!(warnings, [""; 0], "{text}");
         if let Some(files) = source.files.filter(|_| text.contains("files = ")) {
-            assert_eq!(files.place, FileLocation::Files(vec!["/h/*".into()]));
+            assert_eq!(files.location, FileLocation::Files(vec!["/h/*".into()]));
         }
     }
 }

@@ -80,11 +80,10 @@ fn proxy(table: &mut Table) -> Option<ProxyConfig> {
 }
 
 fn check_hosts(hosts: &[String]) -> Result<(), String> {
-    let way_out =
-        "write hosts, domains and networks, as in [\"localhost\", \".example.com\", \"10.0.0.0/8\"]";
+    let hint = "write hosts, domains and networks, as in [\"localhost\", \".example.com\", \"10.0.0.0/8\"]";
     for host in hosts {
-        ensure(!host.contains('@'), format!("holds an `@`; {way_out}"))?;
-        ensure(!host.contains("://"), format!("holds a URL; {way_out}"))?;
+        ensure(!host.contains('@'), format!("holds an `@`; {hint}"))?;
+        ensure(!host.contains("://"), format!("holds a URL; {hint}"))?;
     }
     Ok(())
 }
@@ -126,7 +125,7 @@ fn headers(table: &mut Table) -> Vec<(String, Reference)> {
         let (name, span) = (name.into_inner().into_owned(), value.span());
         let value = ConfigValue { value: value.into_inner(), span, key, problems: found.problems };
         if let Some(value) = reference::read(value) {
-            if sounds_secret(&name) {
+            if is_likely_secret(&name) {
                 value.warn_inline();
             }
             headers.push((name, value.value));
@@ -148,7 +147,7 @@ fn check_header(name: &str, others: &[(String, Reference)]) -> Result<(), String
         "content-type",
         "transfer-encoding",
     ];
-    let way_out = match name.to_ascii_lowercase().as_str() {
+    let hint = match name.to_ascii_lowercase().as_str() {
         "authorization" => Some("write the keys for credentials of this table"),
         "proxy-authorization" => {
             Some("write `proxy = { url = \"…\", user = \"…\", password = { file = \"/path\" } }`")
@@ -156,14 +155,14 @@ fn check_header(name: &str, others: &[(String, Reference)]) -> Result<(), String
         "user-agent" => Some("write `user_agent`"),
         name => own.contains(&name).then_some("remove it"),
     };
-    if let Some(way_out) = way_out {
-        return Err(format!("is a header that the agent writes itself; {way_out}"));
+    if let Some(hint) = hint {
+        return Err(format!("is a header that the agent writes itself; {hint}"));
     }
     let twice = others.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
     ensure(!twice, "is given twice (case is ignored); keep one")
 }
 
-fn sounds_secret(name: &str) -> bool {
+fn is_likely_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let words = ["auth", "cookie", "key", "pass", "secret", "token"];
     words.iter().any(|word| name.contains(word))

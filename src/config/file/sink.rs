@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use super::{FORMATS, GIB, KIB, KnownTables, SEC, ZERO, belongs_to, name};
 use crate::config::checked::*;
 use crate::config::raw::{Span, Table};
-use crate::config::{PeerConfig, RemoteSinkConfig};
-use remote::Common;
+use crate::config::{DestinationConfig, RemoteSinkConfig};
+use remote::RemoteKeys;
 
 pub(crate) use file::check_path;
 
@@ -24,7 +24,7 @@ pub(crate) use file::check_path;
 enum Reader {
     Local(fn(&mut Table, &Context) -> Option<SinkKind>),
     /// Of what reaches a server.
-    Remote(fn(&mut Table, &Context, &Common) -> Option<PeerConfig>),
+    Remote(fn(&mut Table, &Context, &RemoteKeys) -> Option<DestinationConfig>),
 }
 
 const TYPES: [(&str, Reader); 8] = [
@@ -47,7 +47,7 @@ struct Context<'c> {
 }
 
 /// `None` when something without which there is no sink is missing or wrong; that has been reported then.
-/// In `seen` the place is a file, or `None` for stdout.
+/// In `seen` the location is a file, or `None` for stdout.
 pub(super) fn read(
     mut table: Table,
     several_sources: bool,
@@ -64,8 +64,8 @@ pub(super) fn read(
     let context = Context { format, several_sources, namespace: &event.namespace };
     let sink = own_keys(&mut table, reader, &context);
     match &sink {
-        Some(SinkKind::Stdout) => only_here(&table, None, seen),
-        Some(SinkKind::File(file)) => only_here(&table, Some(file.path.clone()), seen),
+        Some(SinkKind::Stdout) => reject_duplicate(&table, None, seen),
+        Some(SinkKind::File(file)) => reject_duplicate(&table, Some(file.path.clone()), seen),
         Some(SinkKind::Remote(_)) | None => {}
     }
     table.finish(is_for);
@@ -94,9 +94,9 @@ fn own_keys(table: &mut Table, reader: Reader, context: &Context) -> Option<Sink
     match reader {
         Reader::Local(read) => read(table, context),
         Reader::Remote(read) => {
-            let common = Common::read(table);
-            let peer = read(table, context, &common)?;
-            Some(SinkKind::Remote(Box::new(common.over(RemoteSinkConfig::new(peer)))))
+            let common = RemoteKeys::read(table);
+            let destination = read(table, context, &common)?;
+            Some(SinkKind::Remote(Box::new(common.over(RemoteSinkConfig::new(destination)))))
         }
     }
 }
@@ -128,17 +128,17 @@ fn is_for(key: &str) -> Option<String> {
 }
 
 /// No two sinks write to the same place.
-fn only_here(table: &Table, output: Option<PathBuf>, seen: &mut KnownTables<Option<PathBuf>>) {
-    let own = table.key("").trim_end_matches('.').to_string();
-    if let Some((_, other)) = seen.places.iter().find(|(there, _)| *there == output) {
-        let other = match *other == own {
+fn reject_duplicate(table: &Table, output: Option<PathBuf>, seen: &mut KnownTables<Option<PathBuf>>) {
+    let table_path = table.key("").trim_end_matches('.').to_string();
+    if let Some((_, other)) = seen.locations.iter().find(|(there, _)| *there == output) {
+        let other = match *other == table_path {
             // Of one name, which is reported too.
             true => "another sink of this name".to_owned(),
             false => format!("`{other}`"),
         };
         let message = format!("writes to the same place as {other}; give each sink its own");
         let span = table.place_of("path").unwrap_or(&table.span);
-        table.problems.error(span, &own, message);
+        table.problems.error(span, &table_path, message);
     }
-    seen.places.push((output, own));
+    seen.locations.push((output, table_path));
 }

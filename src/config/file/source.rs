@@ -44,7 +44,7 @@ fn source(table: &mut Table, seen: &mut KnownTables<String>) -> Option<SourceCon
     let wants_files = mode != Mode::Api;
 
     let before = table.asked.len();
-    let place = place(table, wants_files, seen);
+    let location = location(table, wants_files, seen);
     let mut files = FilesConfig::new(FileLocation::Files(Vec::new()));
     files_keys(table, &mut files);
     let file_keys = table.asked[before..].to_vec();
@@ -57,7 +57,7 @@ fn source(table: &mut Table, seen: &mut KnownTables<String>) -> Option<SourceCon
     }
     if let Some(api) = &api {
         let key = if cloud { "site" } else { "url" };
-        only_here(table, key, &[api.http.base.to_string()], seen);
+        reject_duplicate(table, key, &[api.http.base.to_string()], seen);
     }
 
     let before = table.asked.len();
@@ -67,8 +67,8 @@ fn source(table: &mut Table, seen: &mut KnownTables<String>) -> Option<SourceCon
         let message = "is for `mode = \"auto\"`, where an API is the fallback for files; add what is missing for that, or remove it";
         table.refuse(&table.asked[before..], message);
     }
-    if let Some(place) = place {
-        files.place = place;
+    if let Some(location) = location {
+        files.location = location;
     } else if wants_files {
         return None;
     }
@@ -86,7 +86,7 @@ fn fallback_keys(table: &mut Table, fallback: &mut FallbackConfig) {
     table.choice("nodes", &NODES, &mut fallback.all_nodes);
 }
 
-/// Every key that concerns files, but for the place.
+/// Every key that concerns files, but for the location.
 fn files_keys(table: &mut Table, files: &mut FilesConfig) {
     keys!(table, files;
         choice start_at(&STARTS);
@@ -120,10 +120,10 @@ fn mode(table: &mut Table, cloud: bool) -> (Mode, bool) {
     let mode = match (typed, url, files) {
         // One message instead of one for each key that is missing and one for each that is too many.
         (Some(Mode::Api), false, true) => {
-            let place = if table.has("home") { "home" } else { "files" };
+            let key = if table.has("home") { "home" } else { "files" };
             table.error("mode", format!(
-                "polls the audit API, and there is `{place}` and no `url`; to read the audit files, write `mode = \"files\"`; to poll \
-                 the API, replace `{place}` by `url` and a token; for both, write `mode = \"auto\"` and add them"
+                "polls the audit API, and there is `{key}` and no `url`; to read the audit files, write `mode = \"files\"`; to poll \
+                 the API, replace `{key}` by `url` and a token; for both, write `mode = \"auto\"` and add them"
             ));
             return (Mode::Files, true);
         }
@@ -165,14 +165,14 @@ fn misplaced(table: &Table, cloud: bool, mode: Mode, file_keys: &[&str], api_key
 }
 
 /// Where a source reads: homes and patterns must not be another source's.
-fn place(table: &mut Table, wanted: bool, seen: &mut KnownTables<String>) -> Option<FileLocation> {
+fn location(table: &mut Table, wanted: bool, seen: &mut KnownTables<String>) -> Option<FileLocation> {
     let dir = table.text("home", home::DEFAULT_HOME);
     let patterns = table.texts("files", "/srv/confluence/log/audit/*.audit.log");
     if !wanted {
         return None;
     }
     let key = if patterns.is_some() { "files" } else { "home" };
-    let place = match (dir, patterns) {
+    let location = match (dir, patterns) {
         (Some(_), Some(_)) => {
             Err("conflicts with `home`, which finds the files itself; keep one of the two".into())
         }
@@ -187,31 +187,31 @@ fn place(table: &mut Table, wanted: bool, seen: &mut KnownTables<String>) -> Opt
             Ok(FileLocation::Home { dir, found })
         }
     };
-    let place = place.map_err(|message| table.error(key, message)).ok()?;
-    match &place {
+    let location = location.map_err(|message| table.error(key, message)).ok()?;
+    match &location {
         FileLocation::Home { dir, .. } => {
-            only_here(table, "files", &[dir.to_string_lossy().into_owned()], seen)
+            reject_duplicate(table, "files", &[dir.to_string_lossy().into_owned()], seen)
         }
-        FileLocation::Files(patterns) => only_here(table, "files", patterns, seen),
+        FileLocation::Files(patterns) => reject_duplicate(table, "files", patterns, seen),
     }
-    Some(place)
+    Some(location)
 }
 
-/// Reports that another source takes its events from one of the same places.
-fn only_here(table: &Table, key: &str, places: &[String], seen: &mut KnownTables<String>) {
-    let own = table.key("").trim_end_matches('.').to_string();
-    let (what, way_out) = match key {
+/// Reports that another source takes its events from one of the same locations.
+fn reject_duplicate(table: &Table, key: &str, locations: &[String], seen: &mut KnownTables<String>) {
+    let table_path = table.key("").trim_end_matches('.').to_string();
+    let (what, hint) = match key {
         "files" => ("reads the same files", "give each source its own `home` or `files`"),
         _ => ("polls the same API", "remove one of the two"),
     };
-    for place in places {
-        let other = seen.places.iter().find(|(other, _)| other == place);
-        if let Some((_, other)) = other.filter(|(_, other)| *other != own) {
+    for location in locations {
+        let other = seen.locations.iter().find(|(other, _)| other == location);
+        if let Some((_, other)) = other.filter(|(_, other)| *other != table_path) {
             let span = table.place_of(key).unwrap_or(&table.span);
-            let message = format!("{what} as `{other}` ({place}), so each event would come twice; {way_out}");
-            table.problems.error(span, &own, message);
+            let message = format!("{what} as `{other}` ({location}), so each event would come twice; {hint}");
+            table.problems.error(span, &table_path, message);
         }
-        seen.places.push((place.clone(), own.clone()));
+        seen.locations.push((location.clone(), table_path.clone()));
     }
 }
 

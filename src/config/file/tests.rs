@@ -45,9 +45,9 @@ fn parse(text: &str) -> Config {
     Config { warnings: Vec::new(), ..config }
 }
 
-fn minimal(place: &str) -> String {
+fn minimal(location: &str) -> String {
     format!(
-        "[[source]]\nname = \"wiki\"\ntype = \"data_center\"\n{place}\n\
+        "[[source]]\nname = \"wiki\"\ntype = \"data_center\"\n{location}\n\
          [[sink]]\nname = \"local\"\ntype = \"file\"\npath = \"/var/log/confluence-audit-agent/events.ndjson\"\n"
     )
 }
@@ -58,7 +58,7 @@ fn example_is_valid_as_shipped_and_means_the_defaults() {
     let mut shipped = read(Path::new(NO_FILE), EXAMPLE, false).unwrap();
     let expected = read(Path::new(NO_FILE), &minimal(&home), false).unwrap();
     // Where this host's Confluence is does not matter here.
-    shipped.sources[0].files_mut().place = expected.sources[0].files.clone().unwrap().place;
+    shipped.sources[0].files_mut().location = expected.sources[0].files.clone().unwrap().location;
     assert_eq!(shipped, expected);
 }
 
@@ -139,7 +139,7 @@ fn example_states_the_ranges() {
             let Some((_, range)) = error.message.split_once("is out of range; write ") else {
                 continue;
             };
-            let (_, line) = error.place.as_ref().expect("a line");
+            let (_, line) = error.location.as_ref().expect("a line");
             let is_comment = |line: &&str| line.starts_with("# ");
             let above = lines[..line - 1].iter().rev().copied();
             let comments: Vec<&str> = above
@@ -205,7 +205,7 @@ group = "readers"
     let config = parse(text);
     let secs = Duration::from_secs;
     let files = FilesConfig {
-        place: FileLocation::Files(vec!["/a/*.log".into(), "/b/*.log".into()]),
+        location: FileLocation::Files(vec!["/a/*.log".into(), "/b/*.log".into()]),
         start_at: StartAt::End,
         record_bytes_max: 4096,
         sweep_interval: secs(5),
@@ -298,7 +298,7 @@ proptest::proptest! {
         if let Err(errors) = read(Path::new(NO_FILE), &damaged, false) {
             proptest::prop_assert!(!errors.0.is_empty());
             for error in &errors.0 {
-                let line = error.place.as_ref().unwrap().1;
+                let line = error.location.as_ref().unwrap().1;
                 proptest::prop_assert!((1..=lines + 1).contains(&line), "{error}");
                 proptest::prop_assert!(!error.to_string().contains('\n'));
             }

@@ -36,18 +36,18 @@ impl Compressor {
             return Ok(None);
         }
         // No limit: writing must not wait for compression. One number for each commit, until the thread takes them all.
-        let (checkpointed, generations) = channel();
+        let (checkpointed, rotations) = channel();
         let path = path.to_owned();
         let thread = std::thread::Builder::new()
             .name("compress".into())
-            .spawn(move || run(&path, compression, &permissions, &generations))?;
+            .spawn(move || run(&path, compression, &permissions, &rotations))?;
         Ok(Some(Compressor { checkpointed, thread }))
     }
 
-    /// The checkpoint contains this generation of the output, so older rotated files may be compressed.
-    pub(super) fn checkpointed(&self, generation: u64) {
+    /// The checkpoint contains this rotation of the output, so older rotated files may be compressed.
+    pub(super) fn checkpointed(&self, rotation: u64) {
         // If the thread is gone, rotated files stay uncompressed.
-        let _ = self.checkpointed.send(generation);
+        let _ = self.checkpointed.send(rotation);
     }
 
     /// Waits until all files are compressed.
@@ -59,26 +59,26 @@ impl Compressor {
     }
 }
 
-fn run(path: &Path, compression: Compression, permissions: &OutputPermissions, generations: &Receiver<u64>) {
+fn run(path: &Path, compression: Compression, permissions: &OutputPermissions, rotations: &Receiver<u64>) {
     let mut done = 0;
-    while let Ok(mut generation) = generations.recv() {
-        generation = generations.try_iter().last().unwrap_or(generation);
+    while let Ok(mut rotation) = rotations.recv() {
+        rotation = rotations.try_iter().last().unwrap_or(rotation);
         // A failed compression is retried after the next rotation.
-        if generation > done {
-            done = generation;
-            compress(path, compression, permissions, generation);
+        if rotation > done {
+            done = rotation;
+            compress(path, compression, permissions, rotation);
         }
     }
 }
 
-/// Compresses the rotated files of the generations before this one.
+/// Compresses the rotated files of the rotations before this one.
 fn compress(path: &Path, compression: Compression, permissions: &OutputPermissions, before: u64) {
     let files = rotated_files(path).unwrap_or_else(|error| {
         tracing::warn!(path = %path.display(), %error, "compression of rotated files failed; they stay uncompressed until the next rotation");
         Vec::new()
     });
-    for (generation, rotated) in files {
-        if generation >= before || compress::of_name(&rotated) != Compression::None {
+    for (rotation, rotated) in files {
+        if rotation >= before || compress::of_name(&rotated) != Compression::None {
             continue;
         }
         match compress_file(&rotated, compression, permissions) {

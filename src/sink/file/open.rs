@@ -31,7 +31,7 @@ fn open_with(path: &Path, create: bool) -> io::Result<File> {
 }
 
 /// The offset to continue at: after the content, at the start of a line.
-pub(super) fn end_of_last_line(file: &File) -> io::Result<u64> {
+pub(super) fn terminate_last_line(file: &File) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let mut last = [b'\n'];
     if length > 0 {

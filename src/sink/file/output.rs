@@ -2,7 +2,7 @@
 
 use super::super::Batch;
 use super::compress_rotated::Compressor;
-use super::open::{end_of_last_line, open};
+use super::open::{open, terminate_last_line};
 use super::permissions::OutputPermissions;
 use super::prune::{self, ExcessFile};
 use super::rotated_files::{parent, rotated_name, with_context};
@@ -22,15 +22,15 @@ pub(crate) struct OutputFile {
     pub(super) path: PathBuf,
     pub(super) config: FileSinkConfig,
     pub(super) file: File,
-    pub(super) generation: u64,
+    pub(super) rotation: u64,
     /// Offset of the next byte: the length of the file.
     pub(super) length: u64,
     /// Offset after the last complete event.
-    pub(super) events_end: u64,
+    pub(super) last_event_end: u64,
     /// How many bytes of the batch were written before a write failed.
-    pub(super) batch_written: usize,
+    pub(super) written_of_batch: usize,
     /// The file was renamed for rotation and the next one does not exist yet.
-    pub(super) renamed: bool,
+    pub(super) rotation_pending: bool,
     pub(super) day: i64,
     /// Rotated files that are not durable yet.
     pub(super) rotated: Vec<File>,
@@ -38,7 +38,7 @@ pub(crate) struct OutputFile {
     pub(super) sync_failed: Option<io::Error>,
     /// Number of events in the file. `None` if an earlier process began it.
     pub(super) events: Option<u64>,
-    /// Number of events in rotated files by generation, as far as known.
+    /// Number of events in rotated files by rotation, as far as known.
     pub(super) rotated_events: BTreeMap<u64, u64>,
     pub(super) deleted: DeletedOutputs,
     pub(super) permissions: OutputPermissions,
@@ -83,8 +83,8 @@ impl OutputFile {
             path: self.path.clone(),
             dev: metadata.dev(),
             ino: metadata.ino(),
-            generation: self.generation,
-            length: self.events_end,
+            rotation: self.rotation,
+            length: self.last_event_end,
             deleted: self.deleted,
         })
     }
@@ -113,9 +113,9 @@ impl OutputFile {
         // A file is full at the first end of an event at or above the limit. So rotation depends on the
         // events only.
         let mut length = self.length;
-        let batch_written = self.batch_written;
-        let mut before = batch_written;
-        for end in batch.events.iter().map(|event| event.end as usize).filter(|&end| end > batch_written) {
+        let written_of_batch = self.written_of_batch;
+        let mut before = written_of_batch;
+        for end in batch.events.iter().map(|event| event.end as usize).filter(|&end| end > written_of_batch) {
             length += (end - before) as u64;
             before = end;
             if length >= self.config.rotate_bytes {
@@ -126,7 +126,7 @@ impl OutputFile {
         }
         self.append(batch, before)?;
         self.append(batch, batch.bytes.len())?;
-        self.batch_written = 0;
+        self.written_of_batch = 0;
         self.mark()
     }
 
@@ -152,24 +152,24 @@ impl OutputFile {
 
     /// Writes the batch up to the offset `end`.
     fn append(&mut self, batch: &Batch, end: usize) -> io::Result<()> {
-        if end == self.batch_written {
+        if end == self.written_of_batch {
             return Ok(());
         }
-        let bytes = &batch.bytes[self.batch_written..end];
+        let bytes = &batch.bytes[self.written_of_batch..end];
         self.file.write_all_at(bytes, self.length)?;
         self.length += bytes.len() as u64;
         let ended = |at: usize| batch.events.partition_point(|event| event.end as usize <= at) as u64;
-        let events = ended(end) - ended(self.batch_written);
+        let events = ended(end) - ended(self.written_of_batch);
         self.events = self.events.map(|before| before + events);
-        self.batch_written = end;
+        self.written_of_batch = end;
         if batch.events.binary_search_by_key(&(end as u32), |event| event.end).is_ok() {
-            self.events_end = self.length;
+            self.last_event_end = self.length;
         }
         Ok(())
     }
 
     fn between_events(&self) -> bool {
-        self.events_end == self.length
+        self.last_event_end == self.length
     }
 
     /// Also repeats a rotation that a crash or an error has prevented.
@@ -181,16 +181,16 @@ impl OutputFile {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        let to = rotated_name(&self.path, crate::clock::now_ms(), self.generation);
+        let to = rotated_name(&self.path, crate::clock::now_ms(), self.rotation);
         std::fs::rename(&self.path, &to).map_err(|error| {
             with_context(format!("the full output cannot be renamed to `{}`", to.display()), error)
         })?;
-        self.renamed = true;
+        self.rotation_pending = true;
         self.open_next()
     }
 
     fn open_next(&mut self) -> io::Result<()> {
-        let begun = open(&self.path).and_then(|next| Ok((end_of_last_line(&next)?, next)));
+        let begun = open(&self.path).and_then(|next| Ok((terminate_last_line(&next)?, next)));
         let (length, next) = begun.map_err(|error| {
             with_context("the next output after a rotation cannot be created".to_owned(), error)
         })?;
@@ -201,15 +201,15 @@ impl OutputFile {
             self.sync_failed = self.sync_failed.take().or(self.rotated.remove(0).sync_data().err());
         }
         self.rotated.push(std::mem::replace(&mut self.file, next));
-        self.renamed = false;
+        self.rotation_pending = false;
         if let Some(events) = self.events {
-            self.rotated_events.insert(self.generation, events);
+            self.rotated_events.insert(self.rotation, events);
         }
-        self.generation += 1;
-        (self.length, self.events_end) = (length, length);
+        self.rotation += 1;
+        (self.length, self.last_event_end) = (length, length);
         self.events = (length == 0).then_some(0);
         let oldest_kept =
-            self.generation.saturating_sub(self.config.rotated_files_max as u64 + ROTATED_OPEN_MAX as u64);
+            self.rotation.saturating_sub(self.config.rotated_files_max as u64 + ROTATED_OPEN_MAX as u64);
         self.rotated_events = self.rotated_events.split_off(&oldest_kept);
         Ok(())
     }
@@ -224,7 +224,7 @@ impl OutputFile {
             Err(_) => false,
         };
         if moved && self.between_events() {
-            if !self.renamed {
+            if !self.rotation_pending {
                 tracing::warn!(
                     path = self.path(),
                     "the output was moved by another program; a new file is created"
@@ -237,9 +237,9 @@ impl OutputFile {
                 path = self.path(),
                 "the output was truncated by another program; events are appended to it"
             );
-            self.generation += 1;
-            let length = end_of_last_line(&self.file)?;
-            (self.length, self.events_end) = (length, length);
+            self.rotation += 1;
+            let length = terminate_last_line(&self.file)?;
+            (self.length, self.last_event_end) = (length, length);
             self.events = (length == 0).then_some(0);
         }
         Ok(())

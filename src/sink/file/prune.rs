@@ -22,7 +22,7 @@ pub(super) struct ExcessFile {
     events: Option<u64>,
 }
 
-/// The rotated files beyond the newest `keep`. `events`: the known number of events by generation.
+/// The rotated files beyond the newest `keep`. `events`: the known number of events by rotation.
 pub(super) fn excess_files(
     path: &Path,
     keep: usize,
@@ -30,12 +30,12 @@ pub(super) fn excess_files(
 ) -> io::Result<Vec<ExcessFile>> {
     let mut files: Vec<ExcessFile> = rotated_files(path)?
         .into_iter()
-        .map(|(generation, path)| ExcessFile {
+        .map(|(rotation, path)| ExcessFile {
             path: match compress::of_name(&path) {
                 Compression::None => path,
                 _ => path.with_extension(""),
             },
-            events: events.get(&generation).copied(),
+            events: events.get(&rotation).copied(),
         })
         .collect();
     files.dedup_by(|one, other| one.path == other.path);

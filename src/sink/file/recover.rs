@@ -1,10 +1,12 @@
 //! Opens an output where it was left, and collects the ids of events that are already in it.
 //!
 //! Events that were written after the checkpoint are kept. The source replays them, unless their audit file
-//! is gone by then, and the replays are skipped by their ids. Only an incomplete event is cut off.
+//! is gone by then, and the replays are skipped by their ids. The output ends at the first line that is not an event:
+//! it and what follows is cut off. The source replays that too, because it is not checkpointed. It is not searched for
+//! events, because a hole that a crash left may be huge. Events in it would be unsynced in any case.
 
 use super::compress_rotated::{reader, remove_parts};
-use super::open::{end_of_last_line, open, open_existing};
+use super::open::{open, open_existing, terminate_last_line};
 use super::output::{OutputFile, day};
 use super::permissions::OutputPermissions;
 use super::rotated_files::{parent, rotated_files};
@@ -83,34 +85,34 @@ impl OutputFile {
         permissions.apply(&file, &path);
         rotated.iter().for_each(|(_, rotated)| permissions.apply_to(rotated));
         // If a crash has left a file in both forms, the uncompressed one is read.
-        rotated.dedup_by_key(|(generation, _)| *generation);
-        let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
+        rotated.dedup_by_key(|(rotation, _)| *rotation);
+        let mut rotation = rotated.last().map_or(0, |(rotation, _)| rotation + 1);
         let mut ids = HashSet::new();
         let mut deleted = DeletedOutputs::default();
         if let Some(mark) = mark.filter(|mark| mark.path == path) {
             deleted = mark.deleted;
-            rotated.retain(|(generation, _)| *generation >= mark.generation);
+            rotated.retain(|(rotation, _)| *rotation >= mark.rotation);
             // The inode alone does not tell: once the marked file is compressed and deleted, a later one may get it.
             let live_is_marked = rotated.is_empty() && is_same_file(&file, mark)?;
-            generation = generation.max(mark.generation + u64::from(!live_is_marked));
+            rotation = rotation.max(mark.rotation + u64::from(!live_is_marked));
             let mut recovery = Recovery::begin(mark, id_of);
-            for (generation, rotated) in &rotated {
+            for (rotation, rotated) in &rotated {
                 let file = open_existing(rotated)?;
                 match compress::of_name(rotated) {
                     Compression::None => {
-                        let marked = *generation == mark.generation && is_same_file(&file, mark)?;
-                        recovery.read_tail(&file, rotated, marked, true)?;
+                        let marked = *rotation == mark.rotation && is_same_file(&file, mark)?;
+                        recovery.recover_after_mark(&file, rotated, marked, true)?;
                     }
-                    _ => recovery.read_compressed(&file, rotated, *generation)?,
+                    _ => recovery.read_compressed(&file, rotated, *rotation)?,
                 }
             }
             // If another program has moved the output, this file may be foreign. It is read, and not
             // changed.
             let is_own = live_is_marked || !rotated.is_empty();
-            recovery.read_tail(&file, &path, live_is_marked, is_own)?;
+            recovery.recover_after_mark(&file, &path, live_is_marked, is_own)?;
             ids = recovery.newest_ids.ids;
         }
-        let length = end_of_last_line(&file)?;
+        let length = terminate_last_line(&file)?;
         if !ids.is_empty() {
             tracing::info!(path = %path.display(), events = ids.len(), "the output contains events after the checkpoint; they are not written again");
         }
@@ -121,11 +123,11 @@ impl OutputFile {
             path,
             config: config.clone(),
             file,
-            generation,
+            rotation,
             length,
-            events_end: length,
-            batch_written: 0,
-            renamed: false,
+            last_event_end: length,
+            written_of_batch: 0,
+            rotation_pending: false,
             sync_failed: None,
             day,
             rotated: Vec::new(),
@@ -172,7 +174,7 @@ impl Recovery<'_> {
 
     /// Collects the ids of the events after the mark, or of the whole file if it is not the marked one. Truncates
     /// the agent's own file at the first line that is not a complete event, left by a kill or a power cut.
-    fn read_tail(&mut self, file: &File, path: &Path, marked: bool, is_own: bool) -> io::Result<()> {
+    fn recover_after_mark(&mut self, file: &File, path: &Path, marked: bool, is_own: bool) -> io::Result<()> {
         let length = file.metadata()?.len();
         let mut at = if marked { self.mark.length.min(length) } else { 0 };
         let mut reader = BufReader::with_capacity(64 * 1024, file);
@@ -217,9 +219,9 @@ impl Recovery<'_> {
 
     /// Collects the ids of a compressed file. It is complete and durable. It is after the mark only if the
     /// state was restored from a backup.
-    fn read_compressed(&mut self, file: &File, path: &Path, generation: u64) -> io::Result<()> {
+    fn read_compressed(&mut self, file: &File, path: &Path, rotation: u64) -> io::Result<()> {
         let mut reader = reader(file, path)?;
-        if generation == self.mark.generation {
+        if rotation == self.mark.rotation {
             io::copy(&mut (&mut reader).take(self.mark.length), &mut io::sink())?;
         }
         let mut line = Vec::new();
@@ -272,7 +274,7 @@ mod tests {
                 end: batch.bytes.len() as u32,
                 id: EventId(number),
                 time_ms: 0,
-                label: Default::default(),
+                header_fields: Default::default(),
             });
         }
         batch
@@ -298,7 +300,7 @@ mod tests {
             std::fs::write(&config.path, [&whole, torn].concat()).unwrap();
             let (output, ids) = reopen(&config, &mark);
             assert_eq!(ids, [3, 4], "{torn:?}");
-            assert_eq!((output.generation, output.length), (0, whole.len() as u64), "{torn:?}");
+            assert_eq!((output.rotation, output.length), (0, whole.len() as u64), "{torn:?}");
             assert_eq!(std::fs::read(&config.path).unwrap(), whole, "{torn:?}");
         }
     }
@@ -366,10 +368,10 @@ mod tests {
         (config.rotate_bytes, config.rotated_files_max) = (10, 1_000);
         let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         output.write(&batch(0..100)).unwrap();
-        assert!(output.generation > 40);
+        assert!(output.rotation > 40);
         assert!(output.rotated.len() <= super::super::output::ROTATED_OPEN_MAX);
         output.sync().unwrap().run().unwrap();
-        assert_eq!(rotated_files(&config.path).unwrap().len() as u64, output.generation);
+        assert_eq!(rotated_files(&config.path).unwrap().len() as u64, output.rotation);
     }
 
     #[test]
@@ -380,15 +382,15 @@ mod tests {
         let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         let mark = output.write(&batch(0..2)).unwrap();
         output.write(&batch(2..9)).unwrap();
-        assert_eq!(output.generation, 2);
+        assert_eq!(output.rotation, 2);
         let files = |path: &Path| rotated_files(path).unwrap().len();
         assert_eq!(files(&config.path), 2);
         let (output, ids) = reopen(&config, &mark);
         assert_eq!(ids, [2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!((output.generation, files(&config.path)), (2, 2));
+        assert_eq!((output.rotation, files(&config.path)), (2, 2));
         // Without a mark nothing is read and nothing is changed.
         let (output, ids) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
-        assert_eq!((output.generation, ids.len()), (2, 0));
+        assert_eq!((output.rotation, ids.len()), (2, 0));
     }
 
     /// An older state was restored. The marked file was compressed and deleted, and a later file got its inode.
@@ -400,7 +402,7 @@ mod tests {
         let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         let mut mark = output.write(&batch(0..2)).unwrap();
         output.write(&batch(2..8)).unwrap();
-        assert_eq!((mark.generation, output.generation), (0, 2));
+        assert_eq!((mark.rotation, output.rotation), (0, 2));
         let (first, second) = match &rotated_files(&config.path).unwrap()[..] {
             [(0, first), (1, second)] => (first.clone(), second.clone()),
             other => panic!("{other:?}"),
@@ -435,10 +437,10 @@ mod tests {
         let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         let mark = output.write(&batch(0..4)).unwrap();
         config.rotate_bytes = 30;
-        for generation in [1, 1] {
+        for rotation in [1, 1] {
             let (output, ids) = reopen(&config, &mark);
             assert!(ids.is_empty());
-            assert_eq!((output.generation, output.length), (generation, 0));
+            assert_eq!((output.rotation, output.length), (rotation, 0));
         }
     }
 

@@ -3,12 +3,12 @@
 use super::circuit::Permit;
 use super::settle::{Delivery, RequestSequence, RetryReason};
 use super::work::{DeliveryWork, PendingRefusal, RequestPart};
-use super::{DeliverySettings, Peer, PendingEvent, Report, SinkError, lower_limit};
+use super::{DeliverySettings, Destination, PendingEvent, Report, SinkError, lower_limit};
 use crate::delay::random;
 use crate::sink::ONCE_FAILURES_MAX;
 use crate::sink::outcome::{Outcome, RequestOutcome};
 
-impl<P: Peer> Delivery<'_, P> {
+impl<P: Destination> Delivery<'_, P> {
     /// Returns the events that were refused while no other event was accepted. They are sent again together
     /// with later events.
     pub(super) async fn deliver(&self, events: Vec<PendingEvent>) -> Result<Vec<PendingEvent>, SinkError> {
@@ -53,7 +53,7 @@ impl<P: Peer> Delivery<'_, P> {
         let RequestPart { events, refused_together } = part;
         let permit = match work.permit.take() {
             Some(permit) => permit,
-            None => self.circuit.enter(|| self.peer.credentials_changed()).await,
+            None => self.circuit.enter(|| self.destination.credentials_changed()).await,
         };
         crate::failpoint::hit("before_send");
         let sequence = RequestSequence {
@@ -61,7 +61,7 @@ impl<P: Peer> Delivery<'_, P> {
             begun: self.circuit.next_sequence(),
             sent: self.circuit.next_sequence(),
         };
-        let outcome = self.peer.send(&events).await;
+        let outcome = self.destination.send(&events).await;
         crate::failpoint::hit("after_send");
         let count = events.len();
         let (outcomes, by_item) = match outcome {
@@ -116,7 +116,7 @@ impl<P: Peer> Delivery<'_, P> {
     /// Counts a refused request. Returns whether the limit is reached. Events from the quarantine are all
     /// tried, so there is no limit.
     fn is_refusal_limit_reached(&self) -> bool {
-        !self.settings.refusals_believed && self.circuit.on_refused()
+        !self.settings.quarantine_unproven && self.circuit.on_refused()
     }
 
     /// Sends a refused request again in two halves.
@@ -181,7 +181,7 @@ impl<P: Peer> Delivery<'_, P> {
                 ?wait,
                 "events are refused; they are kept and sent again when other events are accepted"
             );
-            (self.report)(Report::Trouble(Some(format!("sink {sink}: {reason}"))));
+            (self.report)(Report::Health(Some(format!("sink {sink}: {reason}"))));
         }
     }
 
@@ -192,7 +192,7 @@ impl<P: Peer> Delivery<'_, P> {
                 true => tracing::info!(sink, source, "events are delivered again"),
                 false => tracing::debug!(sink, source, "events are delivered again"),
             }
-            (self.report)(Report::Trouble(None));
+            (self.report)(Report::Health(None));
         }
     }
 
@@ -214,7 +214,7 @@ impl<P: Peer> Delivery<'_, P> {
         let RetryReason { reason, after, operator_needed } = fault;
         let DeliverySettings { sink, source, .. } = self.settings;
         if self.circuit.on_failure(permit, &reason, after, operator_needed, random()) {
-            (self.report)(Report::Trouble(Some(format!("sink {sink}: {reason}"))));
+            (self.report)(Report::Health(Some(format!("sink {sink}: {reason}"))));
         }
         let wait = self.circuit.remaining_pause().unwrap_or_default();
         match self.circuit.should_report(&reason) {

@@ -30,7 +30,7 @@ struct Chunk {
     /// Whether the buffer is returned to the reader.
     is_reader_buffer: bool,
     /// Set if the event arrived in several batches. While such an event is here, no more input is taken.
-    long: Cell<Option<Rc<()>>>,
+    long_event: Cell<Option<Rc<()>>>,
 }
 
 /// The events up to one numbered batch, with those of the unnumbered batches before it.
@@ -64,7 +64,7 @@ impl PendingEvent {
         }
     }
 
-    /// Its id, time and label.
+    /// Its id, time and header fields.
     pub(crate) fn entry(&self) -> &BatchEvent {
         &self.chunk.events[self.index as usize]
     }
@@ -79,7 +79,7 @@ impl PendingEvent {
 
     /// Copies the event, so that neither the reader nor the builder waits for its buffer.
     fn spill(self, report: &dyn Fn(Report)) -> PendingEvent {
-        self.chunk.long.take();
+        self.chunk.long_event.take();
         if !self.chunk.is_reader_buffer {
             return self;
         }
@@ -90,7 +90,7 @@ impl PendingEvent {
             events: vec![BatchEvent { end, ..*self.entry() }],
             progress: self.chunk.progress.clone(),
             is_reader_buffer: false,
-            long: Cell::default(),
+            long_event: Cell::default(),
         });
         let first_refused = self.first_refused;
         self.release(report);
@@ -151,12 +151,12 @@ impl Queue {
 pub(super) struct RequestBuilder {
     limits: BatchConfig,
     /// Not sent yet.
-    open: Queue,
+    queued: Queue,
     /// Refused while no other event was accepted.
     refused: Queue,
     /// Whether the next request is taken from `refused`.
     refused_next: bool,
-    /// When the oldest event of `open` arrived.
+    /// When the oldest event of `queued` arrived.
     oldest: Option<Instant>,
     /// The beginning of an event that continues in the next batch.
     partial: Vec<u8>,
@@ -164,27 +164,32 @@ pub(super) struct RequestBuilder {
     /// The reader waits for its buffers: send without waiting for more events.
     flush_now: bool,
     /// Cloned by each event that arrived in several batches; see [`RequestBuilder::is_blocked`].
-    long: Rc<()>,
+    long_events: Rc<()>,
 }
 
 impl RequestBuilder {
     pub(super) fn new(limits: BatchConfig) -> RequestBuilder {
         RequestBuilder {
             limits,
-            open: Queue::default(),
+            queued: Queue::default(),
             refused: Queue::default(),
             refused_next: false,
             oldest: None,
             partial: Vec::new(),
             progress: Rc::default(),
             flush_now: false,
-            long: Rc::default(),
+            long_events: Rc::default(),
         }
+    }
+
+    /// Sends what has arrived without waiting for more events.
+    pub(super) fn flush(&mut self) {
+        self.flush_now = true;
     }
 
     /// Adds the events of a batch.
     pub(super) fn push_batch(&mut self, batch: Batch, now: Instant, report: &dyn Fn(Report)) {
-        let Batch { number, bytes, mut events, replaying: _ } = batch;
+        let Batch { number, bytes, mut events, keep_output_position: _ } = batch;
         let progress = self.progress.clone();
         progress.pending.set(progress.pending.get() + events.len() as u64);
         progress.events.set(progress.events.get() + events.len() as u64);
@@ -202,12 +207,12 @@ impl RequestBuilder {
                 self.partial.extend_from_slice(&bytes[..from as usize]);
                 let long = std::mem::take(&mut self.partial);
                 let end = long.len() as u32;
-                let token = Some(self.long.clone());
+                let token = Some(self.long_events.clone());
                 self.push(long, vec![BatchEvent { end, ..first }], token, now, report);
             }
             events.iter_mut().for_each(|event| event.end -= from);
             let between = bytes[from as usize..whole].to_vec();
-            let token = Some(self.long.clone());
+            let token = Some(self.long_events.clone());
             self.push(between, events, token, now, report);
             self.partial.extend_from_slice(&bytes[whole..]);
             report(Report::Written(bytes));
@@ -223,12 +228,12 @@ impl RequestBuilder {
         &mut self,
         bytes: Vec<u8>,
         events: Vec<BatchEvent>,
-        long: Option<Rc<()>>,
+        long_event: Option<Rc<()>>,
         now: Instant,
         report: &dyn Fn(Report),
     ) {
         if events.is_empty() {
-            if long.is_none() {
+            if long_event.is_none() {
                 report(Report::Written(bytes));
             }
             return;
@@ -239,12 +244,12 @@ impl RequestBuilder {
             bytes,
             events,
             progress,
-            is_reader_buffer: long.is_none(),
-            long: Cell::new(long),
+            is_reader_buffer: long_event.is_none(),
+            long_event: Cell::new(long_event),
         });
         for index in 0..count {
             let chunk = chunk.clone();
-            self.open.push(PendingEvent { chunk, index, first_refused: 0 });
+            self.queued.push(PendingEvent { chunk, index, first_refused: 0 });
         }
     }
 
@@ -256,16 +261,16 @@ impl RequestBuilder {
     /// An event that arrived in several batches is in flight. Its memory is not counted elsewhere, so no more
     /// input is taken.
     pub(super) fn is_blocked(&self) -> bool {
-        Rc::strong_count(&self.long) > 1
+        Rc::strong_count(&self.long_events) > 1
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.refused.is_empty()
+        self.queued.is_empty() && self.refused.is_empty()
     }
 
     /// When the next request is due if no more events arrive. `None` if there is nothing to send.
     pub(super) fn next_due(&self, refused_due: Instant) -> Option<Instant> {
-        let full = self.open.bytes >= self.limits.bytes || self.open.events.len() >= self.limits.events;
+        let full = self.queued.bytes >= self.limits.bytes || self.queued.events.len() >= self.limits.events;
         // If the builder is full or blocked, no more events arrive. Events that may prove refusals are sent
         // at once.
         let open = self.oldest.map(|oldest| {
@@ -281,22 +286,22 @@ impl RequestBuilder {
 
     /// Whether only unproven refusals are left.
     pub(super) fn has_only_refused(&self) -> bool {
-        self.open.is_empty() && !self.refused.is_empty()
+        self.queued.is_empty() && !self.refused.is_empty()
     }
 
     /// The events of the next request, at least one if there is any. `bytes_max`: the learned limit of the
     /// server. `refused`: whether unproven refusals may be sent.
     pub(super) fn next_request(&mut self, bytes_max: usize, refused: bool) -> Vec<PendingEvent> {
         // New and refused events take turns: a request with refused events only proves nothing.
-        let refused = refused && !self.refused.is_empty() && (self.refused_next || self.open.is_empty());
+        let refused = refused && !self.refused.is_empty() && (self.refused_next || self.queued.is_empty());
         self.refused_next = !refused;
         let queue = match refused {
             true => &mut self.refused,
-            false => &mut self.open,
+            false => &mut self.queued,
         };
         let taken = queue.take(self.limits.bytes.min(bytes_max), self.limits.events);
-        self.flush_now &= !self.open.is_empty();
-        if self.open.is_empty() {
+        self.flush_now &= !self.queued.is_empty();
+        if self.queued.is_empty() {
             self.oldest = None;
         }
         taken
@@ -322,7 +327,7 @@ impl RequestBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::Label;
+    use crate::sink::HeaderFields;
     use proptest::prelude::*;
     use std::cell::RefCell;
     use std::time::Duration;
@@ -362,9 +367,9 @@ mod tests {
                 }
                 let events = ends.iter().enumerate().filter(|(_, end)| (from + 1..=to).contains(*end));
                 let events: Vec<BatchEvent> = events
-                    .map(|(at, end)| BatchEvent { end: (end - from) as u32, id: EventId(at as u128), time_ms: at as i64, label: Label::default() })
+                    .map(|(at, end)| BatchEvent { end: (end - from) as u32, id: EventId(at as u128), time_ms: at as i64, header_fields: HeaderFields::default() })
                     .collect();
-                let batch = Batch { number: numbered.then_some(number), bytes: all[from..to].to_vec(), events, replaying: false };
+                let batch = Batch { number: numbered.then_some(number), bytes: all[from..to].to_vec(), events, keep_output_position: false };
                 if numbered {
                     numbers.push((number, to));
                     number += 1;
@@ -416,10 +421,11 @@ mod tests {
             }
         };
         let (now, mut builder) = (Instant::now(), RequestBuilder::new(BatchConfig::default()));
-        let event = |end, id| BatchEvent { end, id: EventId(id), time_ms: 0, label: Label::default() };
+        let event =
+            |end, id| BatchEvent { end, id: EventId(id), time_ms: 0, header_fields: HeaderFields::default() };
         for (number, events) in [(None, vec![event(2, 1), event(4, 2)]), (Some(7), vec![event(2, 3)])] {
             let bytes = b"x\n".repeat(events.len());
-            builder.push_batch(Batch { number, bytes, events, replaying: false }, now, &report);
+            builder.push_batch(Batch { number, bytes, events, keep_output_position: false }, now, &report);
             builder.next_request(usize::MAX, true).into_iter().for_each(|event| event.done(&report));
         }
         assert_eq!(reports.into_inner(), [(7, 3)]);
@@ -438,13 +444,17 @@ mod tests {
         bytes[MIB - 1] = b'\n';
         let mut builder = RequestBuilder::new(BatchConfig::default());
         for number in 0..20 {
-            let event =
-                BatchEvent { end: MIB as u32, id: EventId(number), time_ms: 0, label: Label::default() };
+            let event = BatchEvent {
+                end: MIB as u32,
+                id: EventId(number),
+                time_ms: 0,
+                header_fields: HeaderFields::default(),
+            };
             let batch = Batch {
                 number: Some(number as u64),
                 bytes: bytes.clone(),
                 events: vec![event],
-                replaying: false,
+                keep_output_position: false,
             };
             builder.push_batch(batch, now, &report);
             // New and refused events take turns, so the new one is among the next two.

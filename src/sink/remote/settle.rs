@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 /// What the requests of one sink of one source share.
 pub(super) struct Delivery<'a, P> {
-    pub peer: &'a P,
+    pub destination: &'a P,
     pub circuit: &'a Circuit,
     pub settings: &'a DeliverySettings,
     /// Request size learned from requests that were refused as too large.
@@ -96,7 +96,7 @@ impl<P> Delivery<'_, P> {
     ) -> Result<Vec<PendingRefusal>, SinkError> {
         let (mut poison, unproven): (Vec<_>, Vec<_>) =
             std::mem::take(&mut unsettled.refused).into_iter().partition(|refusal| {
-                self.settings.refusals_believed || refusal.proven && self.circuit.spend_poison_budget()
+                self.settings.quarantine_unproven || refusal.proven && self.circuit.spend_poison_budget()
             });
         // No server accepts these.
         poison.append(&mut unsettled.too_large);
@@ -112,7 +112,7 @@ impl<P> Delivery<'_, P> {
             .map(|PendingRefusal { event, reason, .. }| Refused {
                 id: event.id(),
                 time_ms: event.time_ms(),
-                label: event.entry().label,
+                header_fields: event.entry().header_fields,
                 reason: reason.clone(),
                 event: event.bytes().to_vec(),
             })

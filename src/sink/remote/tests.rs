@@ -27,7 +27,7 @@ struct ScriptedPeer<'a, A> {
     outcome: A,
 }
 
-impl<A: Fn(&ScriptedServer, &[(u128, usize)]) -> Option<RequestOutcome>> Peer for ScriptedPeer<'_, A> {
+impl<A: Fn(&ScriptedServer, &[(u128, usize)]) -> Option<RequestOutcome>> Destination for ScriptedPeer<'_, A> {
     /// The scripted outcome; without one all events are accepted.
     async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         let server = self.server;
@@ -72,7 +72,7 @@ fn batch(number: u64, ids: std::ops::Range<u128>, size: impl Fn(u128) -> usize) 
             end: batch.bytes.len() as u32,
             id: EventId(id),
             time_ms: id as i64,
-            label: Default::default(),
+            header_fields: Default::default(),
         });
     }
     batch
@@ -86,7 +86,7 @@ fn settings() -> DeliverySettings {
         concurrency: 2,
         on_poison: OnPoison::Quarantine,
         once: false,
-        refusals_believed: false,
+        quarantine_unproven: false,
     }
 }
 
@@ -110,7 +110,7 @@ fn run_with(
                 recorded.finals.push(number);
                 recorded.events += events;
             }
-            Report::Trouble(trouble) => recorded.troubles.push(trouble),
+            Report::Health(trouble) => recorded.troubles.push(trouble),
             Report::Quarantined(_) => {}
         }
     };
@@ -121,8 +121,8 @@ fn run_with(
     };
     let ended = runtime.block_on(async {
         let (messages, receiver) = unbounded_channel();
-        let peer = ScriptedPeer { server, outcome };
-        let run = run(peer, settings, receiver, &report, &quarantine);
+        let destination = ScriptedPeer { server, outcome };
+        let run = run(destination, settings, receiver, &report, &quarantine);
         // A day is longer than any test waits.
         let run = tokio::time::timeout(Duration::from_secs(86_400), run);
         let (result, ()) = tokio::join!(run, feed(messages));
@@ -228,7 +228,7 @@ fn an_event_in_several_batches_is_sent_without_delay() {
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert_eq!(server.accepted.borrow().len(), 0);
             // The reader waits for its buffers.
-            messages.send(Message::Batch(Batch::default())).unwrap();
+            messages.send(Message::Flush).unwrap();
             feed_long(&messages, &server, &mut 10, 1).await;
             feed_long(&messages, &server, &mut 900_111, 2).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -580,7 +580,7 @@ fn f96_what_was_set_aside_before_is_tried_to_the_last() {
     let server = ScriptedServer::default();
     let replay = DeliverySettings {
         once: true,
-        refusals_believed: true,
+        quarantine_unproven: true,
         batch: BatchConfig { events: 100, bytes: 1 << 20, ..settings().batch },
         ..settings()
     };
@@ -894,8 +894,8 @@ fn a_quarantine_that_cannot_be_written_holds_the_events() {
     };
     let (messages, receiver) = unbounded_channel();
     feed_all(&messages, 10, |_| 9);
-    let peer = ScriptedPeer { server: &server, outcome };
-    runtime.block_on(run(peer, settings(), receiver, &report, &quarantine)).unwrap();
+    let destination = ScriptedPeer { server: &server, outcome };
+    runtime.block_on(run(destination, settings(), receiver, &report, &quarantine)).unwrap();
     assert_eq!(finals.get(), 1);
     assert_eq!(*server.requests.borrow(), [(0..10).collect::<Vec<_>>(), vec![4]]);
 }

@@ -96,8 +96,8 @@ async fn open(config: &SyslogConfig, tls: &RefCell<Tls>) -> Result<Connection, O
         ))
     };
     let addresses = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
-    let (local, peer) = addresses.map_err(|error| Outcome::retry(unreachable(config, &error)))?;
-    let send_queue = SendQueue::new(local, peer).map_err(unavailable)?;
+    let (local, destination) = addresses.map_err(|error| Outcome::retry(unreachable(config, &error)))?;
+    let send_queue = SendQueue::new(local, destination).map_err(unavailable)?;
     send_queue.bytes().map_err(unavailable)?;
     // Batches are whole requests, so delaying small segments gains nothing.
     let _ = stream.set_nodelay(true);

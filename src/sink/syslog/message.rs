@@ -31,7 +31,7 @@ impl MessageWriter {
     /// The message up to the event. Without a BOM: the RFC requires one before text in UTF-8, but JSON must
     /// not begin with it.
     fn head(&self, of: &BatchEvent) -> Vec<u8> {
-        let severity = match of.label.severity {
+        let severity = match of.header_fields.severity {
             EventSeverity::Warning => 4,
             EventSeverity::Notice => 5,
             EventSeverity::Info => 6,
@@ -40,7 +40,7 @@ impl MessageWriter {
         let mut out = format!("<{priority}>1 ").into_bytes();
         out.extend_from_slice(&iso(of.time_ms));
         out.extend_from_slice(self.sender.as_bytes());
-        let (id, action) = (of.id.hex(), of.label.action());
+        let (id, action) = (of.id.hex(), of.header_fields.action());
         let message_id = if action.is_empty() { "-" } else { action };
         let id = String::from_utf8_lossy(&id);
         let data = format!(" {message_id} [{SD_ID} id=\"{id}\" source=\"{}\"] ", self.source);
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::config::Transport;
     use crate::record::EventId;
-    use crate::sink::Label;
+    use crate::sink::HeaderFields;
     use proptest::prelude::*;
     use syslog_loose::{Message, ProcId, Protocol, SyslogFacility, SyslogSeverity, Variant, parse_message};
 
@@ -131,7 +131,7 @@ mod tests {
             end: 0,
             id: EventId(0xabc),
             time_ms: 1_700_000_000_123,
-            label: Label::new(severity, action),
+            header_fields: HeaderFields::new(severity, action),
         }
     }
 
@@ -207,7 +207,7 @@ mod tests {
         #[test]
         fn any_event_is_read_back(source in "[ -~äöü]{1,20}", event in "[{C][^\n\u{85}\u{2028}\u{2029}]{0,200}[}x]", id: u128, time_ms in 0i64..4_000_000_000_000) {
             let mut out = Vec::new();
-            let of = BatchEvent { end: 0, id: EventId(id), time_ms, label: Label::default() };
+            let of = BatchEvent { end: 0, id: EventId(id), time_ms, header_fields: HeaderFields::default() };
             writer(&source).write(&of, event.as_bytes(), &mut out);
             let text = String::from_utf8(out).unwrap();
             let parsed: Message<&str> = parse_message(&text, Variant::RFC5424);

@@ -33,14 +33,14 @@ pub(super) struct SendQueue {
 }
 
 impl SendQueue {
-    pub(super) fn new(local: SocketAddr, peer: SocketAddr) -> io::Result<SendQueue> {
+    pub(super) fn new(local: SocketAddr, destination: SocketAddr) -> io::Result<SendQueue> {
         let socket = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
             SocketFlags::CLOEXEC,
             Some(netlink::SOCK_DIAG),
         )?;
-        Ok(SendQueue { socket, request: request(local, peer) })
+        Ok(SendQueue { socket, request: request(local, destination) })
     }
 
     /// Number of bytes that are written and not acknowledged. `None` if the connection is no longer open on
@@ -53,7 +53,7 @@ impl SendQueue {
     }
 }
 
-fn request(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
+fn request(local: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let (family, interface) = match local {
         SocketAddr::V4(_) => (FAMILY_V4, 0),
         SocketAddr::V6(local) => (FAMILY_V6, local.scope_id()),
@@ -68,8 +68,8 @@ fn request(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
     // Any state of the connection.
     out.extend(u32::MAX.to_ne_bytes());
     out.extend(local.port().to_be_bytes());
-    out.extend(peer.port().to_be_bytes());
-    for ip in [local.ip(), peer.ip()] {
+    out.extend(destination.port().to_be_bytes());
+    for ip in [local.ip(), destination.ip()] {
         let mut address = [0; 16];
         match ip {
             IpAddr::V4(ip) => address[..4].copy_from_slice(&ip.octets()),

@@ -1,6 +1,6 @@
 //! Compressed audit files: recognised by their extension, read as a stream in constant memory.
 
-use super::frame::FINGERPRINT_BYTES;
+use super::record_splitter::FINGERPRINT_BYTES;
 use flate2::bufread::MultiGzDecoder;
 use std::ffi::OsStr;
 use std::fs::File;

@@ -3,10 +3,10 @@
 //! is skipped.
 
 use super::compressed::{Decompressor, StreamFault, stream_fault};
-use super::frame::FINGERPRINT_BYTES;
-use super::scan::{DigestCheck, OriginalContent, PossibleOriginal, Scan, ScanStep};
-use super::tail::{self, Content, Tail};
-use super::tracked::Tracked;
+use super::copy_scan::{CopyScan, CopyScanStep, DigestCheck, OriginalContent, PossibleOriginal};
+use super::file_reader::{self, Content, FileReader};
+use super::record_splitter::FINGERPRINT_BYTES;
+use super::tracked::TrackedFile;
 use super::{AuditFiles, ReadStatus, directory};
 use crate::position::Fingerprint;
 use crate::record::twins;
@@ -33,23 +33,23 @@ impl AuditFiles {
             Err(error) => return self.stream_failed(index, None, error, now, now_ms),
         };
         match scan.step() {
-            Ok(ScanStep::More) => {
+            Ok(CopyScanStep::More) => {
                 let tracked = &mut self.tracked[index];
-                (tracked.scan, tracked.contained) = (Some(scan), false);
+                (tracked.scan, tracked.is_prefix_of_other) = (Some(scan), false);
                 Ok(Some(ReadStatus::More))
             }
-            Ok(ScanStep::Done) => self.scan_done(index, scan),
-            Ok(ScanStep::AtEnd) if self.tracked[index].compression.is_some() => {
+            Ok(CopyScanStep::Done) => self.scan_done(index, scan),
+            Ok(CopyScanStep::AtEnd) if self.tracked[index].compression.is_some() => {
                 self.stream_at_end(index, scan)
             }
-            Ok(ScanStep::AtEnd) => self.copy_at_end(index, scan, now, now_ms, once),
+            Ok(CopyScanStep::AtEnd) => self.copy_at_end(index, scan, now, now_ms, once),
             Err(error) => self.stream_failed(index, Some(scan), error, now, now_ms),
         }
     }
 
     /// Starts the comparison of a file with possible originals. `None` if it can be read at its offset. A compressed
     /// file is always scanned from its start up to its offset.
-    pub(super) fn begin_scan(&mut self, index: usize) -> io::Result<Option<Box<Scan>>> {
+    pub(super) fn begin_scan(&mut self, index: usize) -> io::Result<Option<Box<CopyScan>>> {
         let tracked = &self.tracked[index];
         let Some(how) = tracked.compression else {
             if !self.may_be_known(index) {
@@ -58,13 +58,13 @@ impl AuditFiles {
             let Some(file) = self.file_of(index)? else {
                 return Ok(None);
             };
-            let head = tail::bytes_before(&file, self.tracked[index].head_len(), FINGERPRINT_BYTES)?
+            let head = file_reader::bytes_before(&file, self.tracked[index].head_len(), FINGERPRINT_BYTES)?
                 .unwrap_or_default();
             let originals = self.originals(index, &head);
-            let scan = |originals| Box::new(Scan::new(Content::Plain(file), originals, 0));
+            let scan = |originals| Box::new(CopyScan::new(Content::Plain(file), originals, 0));
             return Ok((!originals.is_empty()).then(|| scan(originals)));
         };
-        if tracked.tail.is_some() {
+        if tracked.reader.is_some() {
             return Ok(None);
         }
         let Some(file) = self.file_of(index)? else {
@@ -84,7 +84,7 @@ impl AuditFiles {
                 offset: entry.offset,
                 // Skipped content was never read, so there is no fingerprint.
                 content: if entry.tail_fingerprint.len == 0 {
-                    OriginalContent::Verified
+                    OriginalContent::Trusted
                 } else {
                     OriginalContent::TailFingerprint(entry.tail_fingerprint)
                 },
@@ -92,18 +92,18 @@ impl AuditFiles {
             });
         }
         let stream = Content::Compressed(Decompressor::open(file, how)?);
-        // The bytes before the offset are replayed for the twin counts.
+        // The bytes before the offset are read again for the twin counts.
         let keep = 2 * twins::WINDOW_BYTES as usize;
-        Ok(Some(Box::new(Scan::new(stream, originals, keep))))
+        Ok(Some(Box::new(CopyScan::new(stream, originals, keep))))
     }
 
     /// Continues after the known content.
-    fn scan_done(&mut self, index: usize, mut scan: Box<Scan>) -> io::Result<Option<ReadStatus>> {
+    fn scan_done(&mut self, index: usize, mut scan: Box<CopyScan>) -> io::Result<Option<ReadStatus>> {
         let (key, size) = (self.tracked[index].entry.key, self.tracked[index].entry.size);
         let rewritten = scan.rejected.contains(&key);
         self.tracked[index].not_copies_of.append(&mut scan.rejected);
         if rewritten {
-            self.restart(index, size);
+            self.handle_truncation(index, size);
             return Ok(Some(ReadStatus::More));
         }
         let known = scan.known();
@@ -121,7 +121,7 @@ impl AuditFiles {
 
     /// Continues a compressed file after the known content. If the scan has read further, the file is decompressed
     /// again up to there.
-    fn open_stream(&mut self, index: usize, scan: Scan) -> io::Result<()> {
+    fn open_stream(&mut self, index: usize, scan: CopyScan) -> io::Result<()> {
         let tracked = &mut self.tracked[index];
         let known = scan.known();
         if known != scan.offset() {
@@ -136,11 +136,11 @@ impl AuditFiles {
         let Content::Compressed(stream) = scan.content else {
             return Ok(());
         };
-        let tail = Tail::of_stream(stream, &history, self.config.record_bytes_max);
-        if !self.folders[tracked.folder].replayed {
+        let reader = FileReader::of_stream(stream, &history, self.config.record_bytes_max);
+        if !self.directories[tracked.directory].twin_window_loaded {
             tracked.bytes_before = history;
         }
-        tracked.tail = Some(tail);
+        tracked.reader = Some(reader);
         tracked.changed = true;
         tracked.save_position();
         Ok(())
@@ -149,13 +149,13 @@ impl AuditFiles {
     /// Sets the offset of an uncompressed file.
     fn set_position(&mut self, index: usize, offset: u64, file: &File) -> io::Result<()> {
         let head = offset.min(FINGERPRINT_BYTES as u64);
-        let before = tail::bytes_before(file, offset, FINGERPRINT_BYTES)?;
-        let first = tail::bytes_before(file, head, FINGERPRINT_BYTES)?;
+        let before = file_reader::bytes_before(file, offset, FINGERPRINT_BYTES)?;
+        let first = file_reader::bytes_before(file, head, FINGERPRINT_BYTES)?;
         let (Some(before), Some(first)) = (before, first) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
         let tracked = &mut self.tracked[index];
-        (tracked.tail, tracked.changed) = (None, true);
+        (tracked.reader, tracked.changed) = (None, true);
         let entry = &mut tracked.entry;
         // The digest covers only what was read from this file.
         entry.digest = None;
@@ -164,7 +164,7 @@ impl AuditFiles {
         Ok(())
     }
 
-    pub(super) fn report_copy(&self, index: usize, scan: &Scan) {
+    pub(super) fn report_copy(&self, index: usize, scan: &CopyScan) {
         let original = scan.known_from().unwrap_or_default();
         let path = &self.tracked[index].path;
         if original != path {
@@ -183,7 +183,7 @@ impl AuditFiles {
     fn copy_at_end(
         &mut self,
         index: usize,
-        mut scan: Box<Scan>,
+        mut scan: Box<CopyScan>,
         now: Instant,
         now_ms: i64,
         once: bool,
@@ -198,7 +198,7 @@ impl AuditFiles {
         if observed.size != scan.offset() {
             // It has grown. Or it was truncated: opening it compares it.
             tracked.scan = (observed.size > scan.offset()).then_some(scan);
-            tracked.tail = tracked.tail.take().filter(|_| tracked.scan.is_some());
+            tracked.reader = tracked.reader.take().filter(|_| tracked.scan.is_some());
             return Ok(Some(ReadStatus::More));
         }
         let grace = self.config.rotate_grace;
@@ -209,8 +209,8 @@ impl AuditFiles {
             if quiet || once {
                 // The original is missing, so it is unknown what was delivered. The events are emitted with the ids
                 // that they had.
-                scan.reject_rest();
-                tracked.isolated = true;
+                scan.reject_originals();
+                tracked.own_twin_scope = true;
                 return self.scan_done(index, scan);
             }
             tracked.scan = Some(scan);
@@ -224,7 +224,7 @@ impl AuditFiles {
         let tracked = &mut self.tracked[index];
         let may_grow = listed && names > 0 && !succeeded;
         if quiet && (!may_grow || known == observed.size) {
-            // The rest is the start of a record that the other file has completely.
+            // The unterminated end is the start of a record that the other file has completely.
             scan.mark_all_known();
             self.report_copy(index, &scan);
             let file = scan.content.file().try_clone()?;
@@ -232,22 +232,23 @@ impl AuditFiles {
             self.tracked[index].entry.finished = !may_grow;
             return Ok(Some(if may_grow { ReadStatus::Idle } else { ReadStatus::More }));
         }
-        (tracked.scan, tracked.contained) = (Some(scan), true);
+        (tracked.scan, tracked.is_prefix_of_other) = (Some(scan), true);
         Ok(Some(if may_grow { ReadStatus::Idle } else { ReadStatus::IdleUntil(since + grace) }))
     }
 
     /// Whether another file contains the unterminated last record as well, and delivers or delivered it.
-    pub(super) fn rest_is_in_another_file(&self, index: usize) -> bool {
+    pub(super) fn unterminated_is_in_another_file(&self, index: usize) -> bool {
         let tracked = &self.tracked[index];
-        let Some(tail) = &tracked.tail else { return false };
-        let (from, to, rest) = (tail.framer.boundary(), tail.framer.read_offset(), tail.framer.waiting());
-        if rest.is_empty() || from == 0 {
+        let Some(reader) = &tracked.reader else { return false };
+        let (from, to, unterminated) =
+            (reader.splitter.boundary(), reader.splitter.read_offset(), reader.splitter.unterminated());
+        if unterminated.is_empty() || from == 0 {
             return false;
         }
         let (head_fingerprint, tail_fingerprint) =
-            (tracked.entry.head_fingerprint, Fingerprint::of(tail.framer.bytes_before_boundary()));
+            (tracked.entry.head_fingerprint, Fingerprint::of(reader.splitter.bytes_before_boundary()));
         let may_be = |other: &usize| {
-            let Tracked { entry, compression, .. } = &self.tracked[*other];
+            let TrackedFile { entry, compression, .. } = &self.tracked[*other];
             // A file that was finished before these bytes does not deliver them.
             let brings =
                 if entry.finished { entry.offset >= to } else { self.tracked[*other].read_offset() >= from };
@@ -257,27 +258,29 @@ impl AuditFiles {
             let Ok(Some(file)) = self.file_of(other) else {
                 return false;
             };
-            let holds = |offset, fingerprint| tail::holds(&file, offset, fingerprint).unwrap_or(false);
-            holds(u64::from(head_fingerprint.len), head_fingerprint)
-                && holds(from, tail_fingerprint)
-                && tail::bytes_before(&file, to, rest.len())
-                    .is_ok_and(|theirs| theirs.as_deref() == Some(rest))
+            let has_fingerprint = |offset, fingerprint| {
+                file_reader::has_fingerprint(&file, offset, fingerprint).unwrap_or(false)
+            };
+            has_fingerprint(u64::from(head_fingerprint.len), head_fingerprint)
+                && has_fingerprint(from, tail_fingerprint)
+                && file_reader::bytes_before(&file, to, unterminated.len())
+                    .is_ok_and(|theirs| theirs.as_deref() == Some(unterminated))
         };
         (0..self.tracked.len()).filter(may_be).any(alike)
     }
 
     /// The scan reached the end of the compressed file.
-    fn stream_at_end(&mut self, index: usize, mut scan: Box<Scan>) -> io::Result<Option<ReadStatus>> {
+    fn stream_at_end(&mut self, index: usize, mut scan: Box<CopyScan>) -> io::Result<Option<ReadStatus>> {
         let key = self.tracked[index].entry.key;
         if scan.originals.iter().any(|original| original.key == key) {
             // The file contains less than was read from it.
             let size = self.tracked[index].entry.size;
-            self.restart(index, size);
+            self.handle_truncation(index, size);
             return Ok(Some(ReadStatus::More));
         }
         if !scan.is_contained() {
-            scan.reject_rest();
-            self.tracked[index].isolated = true;
+            scan.reject_originals();
+            self.tracked[index].own_twin_scope = true;
             return self.scan_done(index, scan);
         }
         scan.mark_all_known();
@@ -296,7 +299,7 @@ impl AuditFiles {
     pub(super) fn stream_failed(
         &mut self,
         index: usize,
-        scan: Option<Box<Scan>>,
+        scan: Option<Box<CopyScan>>,
         error: io::Error,
         now: Instant,
         now_ms: i64,
@@ -312,7 +315,7 @@ impl AuditFiles {
                         && !scan.is_contained()
                         && scan.originals.iter().all(|original| original.key != key) =>
                 {
-                    scan.reject_rest();
+                    scan.reject_originals();
                     return self.scan_done(index, scan);
                 }
                 _ => self.give_up(index, now_ms, &format!("the compressed file is damaged ({error})")),

@@ -3,7 +3,7 @@
 
 use super::compressed;
 pub(crate) use super::identify::Candidate;
-use super::identity::FileObservation;
+use super::matching::FileObservation;
 use super::name::{self, display_path};
 use super::path_resolver::{self, ResolveError, ResolvedPath};
 use crate::access;

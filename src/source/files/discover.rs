@@ -20,15 +20,17 @@ pub(super) struct FoundDirectory {
     pub directory: io::Result<OpenDirectory>,
 }
 
-/// Opens each directory of `place` once. The rules for symbolic links are the same for each component of a path.
-pub(super) fn find(place: &FileLocation) -> Vec<FoundDirectory> {
+/// Opens each directory of `location` once. The rules for symbolic links are the same for each component of a path.
+pub(super) fn find(location: &FileLocation) -> Vec<FoundDirectory> {
     let mut found = Vec::new();
-    match place {
+    match location {
         FileLocation::Home { dir, .. } => {
             let names = glob::Pattern::new("*.audit.log").unwrap_or_default();
             add(&mut found, &names, OpenDirectory::open(&audit_dir(dir)));
         }
-        FileLocation::Files(patterns) => patterns.iter().for_each(|pattern| matching(pattern, &mut found)),
+        FileLocation::Files(patterns) => {
+            patterns.iter().for_each(|pattern| expand_pattern(pattern, &mut found))
+        }
     }
     found
 }
@@ -47,7 +49,7 @@ fn add(found: &mut Vec<FoundDirectory>, names: &glob::Pattern, opened: Result<Op
 
 /// The last component of a pattern matches file names, the components before it directories. All may contain
 /// wildcards.
-fn matching(pattern: &str, found: &mut Vec<FoundDirectory>) {
+fn expand_pattern(pattern: &str, found: &mut Vec<FoundDirectory>) {
     let absolute = std::path::absolute(pattern).unwrap_or_else(|_| PathBuf::from(pattern));
     let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
         return;
@@ -67,7 +69,7 @@ fn matching(pattern: &str, found: &mut Vec<FoundDirectory>) {
         return add(found, &names, opened);
     };
     let (mut any, mut closed) = (false, None);
-    below(directory, &rest, DEPTH_MAX, &mut |opened| match opened {
+    descend(directory, &rest, DEPTH_MAX, &mut |opened| match opened {
         // A wildcard may match unrelated directories that cannot be read. Report one only if nothing else matches.
         Err(error) if error.is_intermediate && error.error.kind() == io::ErrorKind::PermissionDenied => {
             closed.get_or_insert(error);
@@ -86,9 +88,9 @@ fn is_wild(part: &OsStr) -> bool {
     part.to_string_lossy().contains(['*', '?', '['])
 }
 
-/// Calls `each` with every directory below `directory` that matches `rest`. What does not exist or is not a directory
+/// Calls `each` with every directory descend `directory` that matches `rest`. What does not exist or is not a directory
 /// does not match. What is refused or cannot be opened is passed as an error.
-fn below(
+fn descend(
     directory: OpenDirectory,
     rest: &[&OsStr],
     depth: usize,
@@ -111,23 +113,23 @@ fn below(
         let is_directory = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_dir());
         let inner = names.iter().map(|name| path.join(name)).filter(is_directory);
         for path in inner.take_while(|_| depth > 0) {
-            into(&directory, &path, &again, depth - 1, each);
+            open_and_descend(&directory, &path, &again, depth - 1, each);
         }
         return match rest {
             [] => each(Ok(directory)),
-            rest => into(&directory, path, rest, depth, each),
+            rest => open_and_descend(&directory, path, rest, depth, each),
         };
     }
     let Ok(pattern) = glob::Pattern::new(&part.to_string_lossy()) else {
         return;
     };
     for name in names.iter().filter(|name| name::matches(&pattern, name)) {
-        into(&directory, &path.join(name), rest, depth, each);
+        open_and_descend(&directory, &path.join(name), rest, depth, each);
     }
 }
 
-/// Opens the components up to the next wildcard at once, without listing directories, and continues below.
-fn into(
+/// Opens the components up to the next wildcard at once, without listing directories, and continues descend.
+fn open_and_descend(
     from: &OpenDirectory,
     path: &Path,
     rest: &[&OsStr],
@@ -139,7 +141,7 @@ fn into(
     match OpenDirectory::open(&path) {
         Ok(mut directory) => {
             directory.links.splice(0..0, from.links.iter().cloned());
-            below(directory, &rest[plain..], depth, each);
+            descend(directory, &rest[plain..], depth, each);
         }
         Err(error) => match error.error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}

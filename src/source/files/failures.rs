@@ -82,7 +82,7 @@ impl AuditFiles {
             );
         }
         let tracked = self.tracked.iter().rev().find(|tracked| tracked.entry.path == path);
-        self.pending.losses.push(Loss {
+        self.pending_progress.losses.push(Loss {
             file: tracked.map_or(0, |tracked| tracked.entry.key),
             at_ms,
             path: path.to_owned(),

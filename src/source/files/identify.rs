@@ -1,9 +1,9 @@
 //! Identifies a file whose name and inode are not both known: a file that was read before, or a new one.
 
-use super::frame::FINGERPRINT_BYTES;
-use super::identity::{FileIdentity, FileObservation, resolve, resolve_compressed, resolve_moved};
-use super::tracked::Tracked;
-use super::{AuditFiles, compressed, name, tail};
+use super::matching::{FileIdentity, FileObservation, match_compressed, match_entry, match_moved};
+use super::record_splitter::FINGERPRINT_BYTES;
+use super::tracked::TrackedFile;
+use super::{AuditFiles, compressed, file_reader, name};
 use crate::config::StartAt;
 use crate::position::{FileEntry, Fingerprint};
 use std::fs::File;
@@ -28,35 +28,36 @@ pub(super) struct Unidentified {
 
 impl Unidentified {
     /// Whether it may be the tracked file.
-    pub(super) fn may_be(&self, tracked: &Tracked) -> bool {
+    pub(super) fn may_be(&self, tracked: &TrackedFile) -> bool {
         self.path == tracked.entry.path || self.inode == (tracked.entry.dev, tracked.entry.ino)
     }
 }
 
 impl AuditFiles {
-    pub(super) fn identify(&mut self, folder: usize, file: Candidate, live: bool, now_ms: i64) {
+    pub(super) fn identify(&mut self, directory: usize, file: Candidate, growing: bool, now_ms: i64) {
         let Candidate { observed, has_audit_name } = file;
-        let (mut candidates, mut entries) = self.entries_of(|t| t.folder == folder && !t.listed);
-        let dir = self.folders[folder].open.as_ref();
+        let (mut candidates, mut entries) = self.entries_of(|t| t.directory == directory && !t.listed);
+        let dir = self.directories[directory].open.as_ref();
         let mut file: Option<File> = None;
-        let mut holds = |offset: u64, fingerprint: Fingerprint| {
+        let mut has_fingerprint = |offset: u64, fingerprint: Fingerprint| {
             if file.is_none() {
                 file = dir.map(|dir| dir.open_file(name::file_name(&observed.path))).transpose()?;
             }
             let Some(file) = &file else { return Ok(false) };
-            tail::holds(file, offset, fingerprint)
+            file_reader::has_fingerprint(file, offset, fingerprint)
         };
         let compressed = compressed::split_extension(&observed.path);
-        let head = compressed.map_or(Ok(Vec::new()), |(_, how)| self.compressed_head(folder, &observed, how));
+        let head =
+            compressed.map_or(Ok(Vec::new()), |(_, how)| self.compressed_head(directory, &observed, how));
         let mut verdict = match compressed {
             Some((original, _)) => {
-                head.map(|head| resolve_compressed(&entries, &observed, Path::new(original), &head))
+                head.map(|head| match_compressed(&entries, &observed, Path::new(original), &head))
             }
-            None => resolve(&entries, &observed, &mut holds),
+            None => match_entry(&entries, &observed, &mut has_fingerprint),
         };
         if has_audit_name && compressed.is_none() && matches!(verdict, Ok(FileIdentity::New)) {
-            (candidates, entries) = self.entries_of(|t| self.folders[t.folder].orphaned);
-            verdict = resolve_moved(&entries, &observed, &mut holds);
+            (candidates, entries) = self.entries_of(|t| self.directories[t.directory].orphaned);
+            verdict = match_moved(&entries, &observed, &mut has_fingerprint);
         }
         match verdict {
             Err(error) => self.leave_unidentified(&observed, &error),
@@ -67,20 +68,20 @@ impl AuditFiles {
                     && entries[entry].head_fingerprint.len == 0 => {}
             Ok(FileIdentity::New) if !has_audit_name => {}
             Ok(FileIdentity::Resume { entry }) => {
-                self.resume_entry(candidates[entry], folder, &observed, now_ms);
+                self.resume_entry(candidates[entry], directory, &observed, now_ms);
             }
             // Two entries had this inode at different times. If only one had it, opening the file checks the content.
             Ok(FileIdentity::Restart { entry }) => {
                 let index = candidates[entry];
                 self.tracked[index].refresh(&observed, now_ms);
-                self.restart(index, observed.size);
+                self.handle_truncation(index, observed.size);
             }
-            Ok(FileIdentity::New) => self.track_new(folder, &observed, live, now_ms),
+            Ok(FileIdentity::New) => self.track_new(directory, &observed, growing, now_ms),
         }
     }
 
     /// Matching entries and their indexes in `tracked`.
-    fn entries_of(&self, which: impl Fn(&Tracked) -> bool) -> (Vec<usize>, Vec<FileEntry>) {
+    fn entries_of(&self, which: impl Fn(&TrackedFile) -> bool) -> (Vec<usize>, Vec<FileEntry>) {
         let found = self.tracked.iter().enumerate().filter(|(_, t)| which(t));
         found.map(|(index, t)| (index, t.entry.clone())).unzip()
     }
@@ -89,7 +90,7 @@ impl AuditFiles {
     pub(super) fn resume_entry(
         &mut self,
         index: usize,
-        folder: usize,
+        directory: usize,
         observed: &FileObservation,
         now_ms: i64,
     ) {
@@ -102,14 +103,14 @@ impl AuditFiles {
             "audit file has another path, device or inode than before but the same content; \
              reading continues at the stored offset"
         );
-        if tracked.folder != folder {
-            // The records before the offset are replayed into the new folder's sequence.
-            (tracked.folder, tracked.tail) = (folder, None);
+        if tracked.directory != directory {
+            // The records before the offset are read again for the twin counts of the new directory.
+            (tracked.directory, tracked.reader) = (directory, None);
         }
         tracked.moved_to(observed, now_ms);
     }
 
-    fn track_new(&mut self, folder: usize, observed: &FileObservation, live: bool, now_ms: i64) {
+    fn track_new(&mut self, directory: usize, observed: &FileObservation, growing: bool, now_ms: i64) {
         let mut entry = FileEntry {
             key: self.next_key,
             path: observed.path.clone(),
@@ -118,7 +119,7 @@ impl AuditFiles {
             size: observed.size,
             mtime_ms: observed.mtime_ms,
             tail_fingerprint: Fingerprint::of(b""),
-            head_fingerprint: self.head_fingerprint_of(folder, observed),
+            head_fingerprint: self.head_fingerprint_of(directory, observed),
             last_seen_ms: now_ms,
             ..FileEntry::default()
         };
@@ -127,25 +128,25 @@ impl AuditFiles {
             // The length of compressed content is unknown. Such a file does not grow, so it is skipped completely.
             let compressed = compressed::split_extension(&observed.path).is_some();
             let offset = if compressed { 0 } else { observed.size };
-            (entry.offset, entry.finished) = (offset, compressed || !live);
+            (entry.offset, entry.finished) = (offset, compressed || !growing);
         }
-        let mut tracked = Tracked::new(entry, folder);
+        let mut tracked = TrackedFile::new(entry, directory);
         (tracked.listed, tracked.changed) = (true, true);
         self.tracked.push(tracked);
     }
 
     /// The fingerprint of a file's first bytes. Until the file is read, they and its name identify it. If it cannot
     /// be opened now, only its name does.
-    fn head_fingerprint_of(&self, folder: usize, observed: &FileObservation) -> Fingerprint {
+    fn head_fingerprint_of(&self, directory: usize, observed: &FileObservation) -> Fingerprint {
         let len = observed.size.min(FINGERPRINT_BYTES as u64);
         if let Some((_, how)) = compressed::split_extension(&observed.path) {
-            let head = self.compressed_head(folder, observed, how);
+            let head = self.compressed_head(directory, observed, how);
             return Fingerprint::of(&head.unwrap_or_default());
         }
-        let dir = self.folders[folder].open.as_ref();
+        let dir = self.directories[directory].open.as_ref();
         let head = dir.map(|dir| {
             dir.open_file(name::file_name(&observed.path))
-                .and_then(|file| tail::bytes_before(&file, len, FINGERPRINT_BYTES))
+                .and_then(|file| file_reader::bytes_before(&file, len, FINGERPRINT_BYTES))
         });
         match head {
             Some(Ok(Some(head))) => Fingerprint::of(&head),

@@ -3,50 +3,50 @@
 //! The caller drives it. [`AuditFiles::sweep`] lists the directories. [`AuditFiles::read`] emits the records of one
 //! block. [`AuditFiles::progress`] returns what a checkpoint may store once those records are delivered.
 //!
-//! Reading order: `sweep` (list directories), `identify` (known file or new one), `reading` (read one file), `tail`
-//! and `frame` (bytes to records), `copies` (skip content that another file delivered), `vanished` and `truncated`
-//! (deletion, rewriting).
+//! Reading order: `sweep` (list directories), `identify` (known file or new one), `reading` (read one file),
+//! `file_reader` and `record_splitter` (bytes to records), `copies` (skip content that another file delivered),
+//! `vanished` and `truncated` (deletion, rewriting).
 
-mod compare;
 pub(crate) mod compressed;
 mod copies;
+mod copy_scan;
 mod digest;
 pub(crate) mod directory;
 mod discover;
 pub(crate) mod failures;
-pub(crate) mod frame;
+pub(crate) mod file_reader;
 mod identify;
-pub(crate) mod identity;
 mod malformed;
-mod mount_view;
+pub(crate) mod matching;
+mod mount_namespace;
 pub(crate) mod name;
 mod open_files;
 mod originals;
 mod path_resolver;
 mod reading;
-mod replay;
-mod scan;
+pub(crate) mod record_splitter;
 mod streams;
 pub(crate) mod sweep;
-pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 mod tracked;
 mod truncated;
+mod twin_window;
 mod vanished;
+mod verify;
 pub(crate) mod wake;
 
 use crate::config::FilesConfig;
 use crate::position::{FileEntry, Progress};
-use compare::Comparison;
 use directory::OpenDirectory;
-use frame::Frame;
 use identify::Unidentified;
 use name::FileOrder;
+use record_splitter::RawRecord;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use tracked::Tracked;
+use tracked::TrackedFile;
+use verify::RunningVerification;
 
 /// A file that was not written to for this long no longer grows if a newer file exists.
 const GROWING_MAX_MS: i64 = 3_600_000;
@@ -54,67 +54,69 @@ const GROWING_MAX_MS: i64 = 3_600_000;
 pub struct AuditFiles {
     config: FilesConfig,
     source: String,
-    folders: Vec<Folder>,
-    tracked: Vec<Tracked>,
+    directories: Vec<DirectoryState>,
+    tracked: Vec<TrackedFile>,
     unidentified: Vec<Unidentified>,
     next_key: u32,
     /// Wall clock of the last sweep or read.
     now_ms: i64,
     /// The source never ran before: `start_at` decides where to begin.
     first_run: bool,
-    pending: Progress,
+    pending_progress: Progress,
     health: Option<String>,
     reported: HashSet<PathBuf>,
-    tampered: Vec<Tampered>,
-    /// The running comparison of a file with its digest, and when its next step is due.
-    comparison: Option<Comparison>,
-    compare_at: Option<Instant>,
+    rewritten_files: Vec<RewrittenFile>,
+    /// The running verification of a file with its digest, and when its next step is due.
+    verification: Option<RunningVerification>,
+    verify_at: Option<Instant>,
     /// When this process gives up on a directory that its mount namespace hides. A new process may see it.
-    stale_view_at: Option<Instant>,
+    stale_namespace_at: Option<Instant>,
 }
 
-/// A configured directory. Its files form one sequence of records.
-struct Folder {
+/// A configured directory. Its files are read in order as one series of records.
+struct DirectoryState {
     path: PathBuf,
     open: Option<OpenDirectory>,
     /// No configured home or pattern leads to this directory any more.
     orphaned: bool,
     /// Bytes of records emitted so far. Twins are counted by distance in these bytes.
     emitted_bytes: u64,
-    replayed: bool,
-    /// Number of the sequence. A new one begins where content is read again: a repeated record is then not a twin.
-    sequence: u32,
-    /// Key of the file that is currently read as a sequence of its own.
-    isolated_file: Option<u32>,
+    /// The records before the first one of the twin scope were emitted again, so their twins are known.
+    twin_window_loaded: bool,
+    /// Number of the range of records in which twins are counted. A new one begins where content is read again: a
+    /// repeated record is then not a twin.
+    twin_scope: u32,
+    /// Key of the file that is currently read with a twin scope of its own.
+    scope_of_file: Option<u32>,
 }
 
 /// A record and where it was found.
 pub struct FileRecord<'a> {
-    pub frame: Frame<'a>,
+    pub raw: RawRecord<'a>,
     /// Key of the file's checkpoint entry.
     pub file: u32,
     /// The file's path as a JSON string.
     pub path_json: &'a str,
-    /// Index of the folder, number of its sequence, and the record's offset in that sequence in bytes.
-    pub folder: usize,
-    pub sequence: u32,
-    pub sequence_offset: u64,
+    /// Index of the directory, number of its twin scope, and the record's offset in that scope in bytes.
+    pub directory: usize,
+    pub twin_scope: u32,
+    pub twin_offset: u64,
     /// The file is complete and its last record has no line end.
     pub unterminated: bool,
     /// Already delivered. It is emitted again only to rebuild state that depends on earlier records.
-    pub replayed: bool,
+    pub already_delivered: bool,
 }
 
 /// A file that no longer contains what was read from it.
 #[derive(Clone, Debug)]
-pub struct Tampered {
+pub struct RewrittenFile {
     pub path: String,
     /// Offset in bytes up to which it was read.
     pub offset: u64,
     /// Current size in bytes.
     pub size: u64,
     /// How many times this file was rewritten.
-    pub epoch: u32,
+    pub truncations: u32,
     /// Path of a copy that contains what was read.
     pub copy: Option<String>,
 }
@@ -135,7 +137,7 @@ pub struct FileTotal {
     pub path: String,
     pub records: u64,
     pub bytes: u64,
-    pub waiting_bytes: u64,
+    pub unterminated_bytes: u64,
 }
 
 impl AuditFiles {
@@ -151,41 +153,41 @@ impl AuditFiles {
         let mut files = AuditFiles {
             config,
             source: source.to_owned(),
-            folders: Vec::new(),
+            directories: Vec::new(),
             tracked: Vec::new(),
             unidentified: Vec::new(),
             next_key,
             now_ms: 0,
             first_run,
-            pending: Progress::default(),
+            pending_progress: Progress::default(),
             health: None,
             reported: HashSet::new(),
-            tampered: Vec::new(),
-            comparison: None,
-            compare_at: None,
-            stale_view_at: None,
+            rewritten_files: Vec::new(),
+            verification: None,
+            verify_at: None,
+            stale_namespace_at: None,
         };
         for entry in entries {
-            let folder = files.folder(entry.path.parent().unwrap_or(&entry.path));
-            files.tracked.push(Tracked::new(entry, folder));
+            let directory = files.directory_index(entry.path.parent().unwrap_or(&entry.path));
+            files.tracked.push(TrackedFile::new(entry, directory));
         }
         files
     }
 
-    fn folder(&mut self, path: &Path) -> usize {
-        if let Some(index) = self.folders.iter().position(|folder| folder.path == path) {
+    fn directory_index(&mut self, path: &Path) -> usize {
+        if let Some(index) = self.directories.iter().position(|directory| directory.path == path) {
             return index;
         }
-        self.folders.push(Folder {
+        self.directories.push(DirectoryState {
             path: path.to_owned(),
             open: None,
             orphaned: false,
             emitted_bytes: 0,
-            replayed: false,
-            sequence: 0,
-            isolated_file: None,
+            twin_window_loaded: false,
+            twin_scope: 0,
+            scope_of_file: None,
         });
-        self.folders.len() - 1
+        self.directories.len() - 1
     }
 
     /// Emits the records of at most one block. With `once` the run does not wait for the end of a line in a file that
@@ -217,7 +219,7 @@ impl AuditFiles {
                 Err(error) => wait(self.read_failed(index, now, error)),
             }
         }
-        match (self.compare(now, now_ms, once), until) {
+        match (self.verify(now, now_ms, once), until) {
             (ReadStatus::Idle, Some(until)) => ReadStatus::IdleUntil(until),
             (ReadStatus::IdleUntil(at), Some(until)) => ReadStatus::IdleUntil(at.min(until)),
             (status, _) => status,
@@ -229,60 +231,59 @@ impl AuditFiles {
         for tracked in &mut self.tracked {
             if std::mem::take(&mut tracked.changed) {
                 tracked.save_position();
-                self.pending.files.push(tracked.entry.clone());
+                self.pending_progress.files.push(tracked.entry.clone());
             }
         }
-        std::mem::take(&mut self.pending)
+        std::mem::take(&mut self.pending_progress)
     }
 
     /// Files that were truncated or rewritten since the last call. Confluence does neither.
-    pub fn take_tampered(&mut self) -> Vec<Tampered> {
-        std::mem::take(&mut self.tampered)
+    pub fn take_rewritten(&mut self) -> Vec<RewrittenFile> {
+        std::mem::take(&mut self.rewritten_files)
     }
 
-    /// The files that most likely grow: the newest of each folder that is not dated in the future.
-    pub fn live(&self) -> Vec<PathBuf> {
-        (0..self.folders.len())
-            .filter_map(|folder| {
+    /// The files that most likely grow: the newest of each directory that is not dated in the future.
+    pub fn growing(&self) -> Vec<PathBuf> {
+        (0..self.directories.len())
+            .filter_map(|directory| {
                 self.tracked
                     .iter()
-                    .filter(|t| t.folder == folder && t.listed)
+                    .filter(|t| t.directory == directory && t.listed)
                     .max_by_key(|t| (!t.order.is_in_future(self.now_ms), &t.order))
             })
             .map(|tracked| tracked.entry.path.clone())
             .collect()
     }
 
-    /// Path, device and inode of each folder that is open.
+    /// Path, device and inode of each directory that is open.
     pub fn watched(&self) -> Vec<(PathBuf, u64, u64)> {
-        let open = self.folders.iter().filter_map(|folder| folder.open.as_ref());
+        let open = self.directories.iter().filter_map(|directory| directory.open.as_ref());
         open.map(|open| (open.path.clone(), open.dev, open.ino)).collect()
     }
 
     /// Whether an unterminated last record waits for its file to stay quiet.
-    pub fn rest_waits(&self) -> bool {
+    pub fn has_unterminated_record(&self) -> bool {
         self.tracked.iter().any(|t| {
             t.quiet_since.is_some()
                 && t.retry.is_none()
-                && t.tail.as_ref().is_some_and(|tail| tail.framer.waiting_bytes() > 0)
+                && t.reader.as_ref().is_some_and(|reader| reader.splitter.unterminated_bytes() > 0)
         })
     }
 
     /// Whether each available file was read to its end.
-    pub fn caught_up(&self) -> bool {
+    pub fn all_at_end(&self) -> bool {
         let mut active = self.tracked.iter().filter(|t| t.is_active());
         self.health.is_none()
             && self.unidentified.is_empty()
-            && active.all(|t| t.retry.is_none() && t.is_fully_read())
+            && active.all(|t| t.retry.is_none() && t.is_at_end())
     }
 
     /// Whether nothing more can be read now. Compressed files that are still incomplete do not count.
-    pub fn is_drained(&self) -> bool {
+    pub fn nothing_left_to_read(&self) -> bool {
         let mut active = self.tracked.iter().filter(|t| t.is_active());
         self.health.is_none()
             && self.unidentified.is_empty()
-            && active
-                .all(|t| t.retry.is_none() && (t.is_fully_read() || t.incomplete.is_some() && !t.is_open()))
+            && active.all(|t| t.retry.is_none() && (t.is_at_end() || t.incomplete.is_some() && !t.is_open()))
     }
 
     /// Why the source cannot read at the moment, if it cannot.
@@ -295,13 +296,19 @@ impl AuditFiles {
             .tracked
             .iter()
             .map(|t| {
-                let waiting_bytes = t.tail.as_ref().map_or(0, |tail| tail.framer.waiting_bytes());
+                let unterminated_bytes =
+                    t.reader.as_ref().map_or(0, |reader| reader.splitter.unterminated_bytes());
                 (
                     &t.order,
-                    FileTotal { path: t.path.clone(), records: t.records, bytes: t.bytes, waiting_bytes },
+                    FileTotal {
+                        path: t.path.clone(),
+                        records: t.records,
+                        bytes: t.bytes,
+                        unterminated_bytes,
+                    },
                 )
             })
-            .filter(|(_, total)| total.records > 0 || total.waiting_bytes > 0)
+            .filter(|(_, total)| total.records > 0 || total.unterminated_bytes > 0)
             .collect();
         out.sort_by(|a, b| a.0.cmp(b.0));
         out.into_iter().map(|(_, total)| total).collect()
@@ -311,13 +318,13 @@ impl AuditFiles {
         let mut order: Vec<usize> =
             (0..self.tracked.len()).filter(|&index| self.tracked[index].is_active()).collect();
         order.sort_by(|&a, &b| {
-            let key = |index: usize| (self.tracked[index].folder, &self.tracked[index].order);
+            let key = |index: usize| (self.tracked[index].directory, &self.tracked[index].order);
             key(a).cmp(&key(b))
         });
         order
     }
 
-    /// Whether Confluence has moved on to a newer file in the same folder.
+    /// Whether Confluence has moved on to a newer file in the same directory.
     ///
     /// A name alone does not prove it. A file dated in the future was created under a wrong clock. A file that was
     /// last written before this one is no successor while this one grows.
@@ -328,11 +335,11 @@ impl AuditFiles {
         self.newer_than(index).any(|other| old || other.entry.mtime_ms >= written_ms)
     }
 
-    /// The listed files of the same folder with a later name, without those dated in the future.
-    fn newer_than(&self, index: usize) -> impl Iterator<Item = &Tracked> {
+    /// The listed files of the same directory with a later name, without those dated in the future.
+    fn newer_than(&self, index: usize) -> impl Iterator<Item = &TrackedFile> {
         let this = &self.tracked[index];
         self.tracked.iter().filter(move |other| {
-            other.folder == this.folder
+            other.directory == this.directory
                 && other.listed
                 && other.order > this.order
                 && !other.order.is_in_future(self.now_ms)

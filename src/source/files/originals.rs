@@ -1,9 +1,9 @@
 //! Finds the files that a file may be a copy of: they start with the same bytes, and more of them was read.
 
-use super::frame::FINGERPRINT_BYTES;
+use super::copy_scan::{DigestCheck, OriginalContent, PossibleOriginal};
 use super::name::FileOrder;
-use super::scan::{DigestCheck, OriginalContent, PossibleOriginal};
-use super::{AuditFiles, directory, name, tail};
+use super::record_splitter::FINGERPRINT_BYTES;
+use super::{AuditFiles, directory, file_reader, name};
 use crate::position::Fingerprint;
 use std::fs::File;
 use std::io;
@@ -56,9 +56,11 @@ impl AuditFiles {
             let file = || {
                 let file = plain.then(|| self.file_of(other).ok().flatten()).flatten()?;
                 // If it was truncated meanwhile, only its fingerprints are known.
-                let holds = |offset, fingerprint| tail::holds(&file, offset, fingerprint).unwrap_or(false);
-                (holds(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)
-                    && holds(entry.offset, entry.tail_fingerprint))
+                let has_fingerprint = |offset, fingerprint| {
+                    file_reader::has_fingerprint(&file, offset, fingerprint).unwrap_or(false)
+                };
+                (has_fingerprint(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)
+                    && has_fingerprint(entry.offset, entry.tail_fingerprint))
                 .then_some(file)
             };
             let has_same_head = match head.get(..len) {
@@ -66,7 +68,7 @@ impl AuditFiles {
                 // Less than a line proves nothing, because all records start alike.
                 None if !head.contains(&b'\n') => continue,
                 None => match file()
-                    .and_then(|file| tail::bytes_before(&file, head.len() as u64, head.len()).ok())
+                    .and_then(|file| file_reader::bytes_before(&file, head.len() as u64, head.len()).ok())
                 {
                     Some(theirs) => theirs.is_some_and(|theirs| theirs == head),
                     None => continue,
@@ -99,13 +101,14 @@ impl AuditFiles {
     /// The file of an entry, if it is available.
     pub(super) fn file_of(&self, index: usize) -> io::Result<Option<File>> {
         let tracked = &self.tracked[index];
-        if let Some(tail) = &tracked.tail {
-            return tail.file().try_clone().map(Some);
+        if let Some(reader) = &tracked.reader {
+            return reader.file().try_clone().map(Some);
         }
-        let Some(folder) = self.folders[tracked.folder].open.as_ref().filter(|_| tracked.listed) else {
+        let Some(opened) = self.directories[tracked.directory].open.as_ref().filter(|_| tracked.listed)
+        else {
             return Ok(None);
         };
-        let file = folder.open_file(name::file_name(&tracked.entry.path))?;
+        let file = opened.open_file(name::file_name(&tracked.entry.path))?;
         let (observed, _) = directory::observe(&file, &tracked.entry.path)?;
         // Otherwise it was replaced since the sweep.
         Ok(((observed.dev, observed.ino) == (tracked.entry.dev, tracked.entry.ino)).then_some(file))

@@ -2,10 +2,10 @@
 
 use super::digest::Digest;
 use super::directory;
-use super::frame::FINGERPRINT_BYTES;
-use super::tail::{self, Tail};
+use super::file_reader::{self, FileReader};
+use super::record_splitter::FINGERPRINT_BYTES;
 use super::{AuditFiles, FileRecord, ReadStatus, name};
-use crate::position::{FileEntry, Fingerprint};
+use crate::position::{FileEntry, Fingerprint, Verification};
 use std::fs::File;
 use std::io;
 use std::time::Instant;
@@ -35,7 +35,7 @@ impl AuditFiles {
                 return Ok(ReadStatus::Idle);
             }
         }
-        if self.tracked[index].tail.is_none() {
+        if self.tracked[index].reader.is_none() {
             if let Some(status) = self.skip_known_content(index, now, now_ms, once)? {
                 return Ok(status);
             }
@@ -45,17 +45,17 @@ impl AuditFiles {
         }
         crate::failpoint::hit("read");
         let tracked = &mut self.tracked[index];
-        let Some(tail) = &mut tracked.tail else {
+        let Some(reader) = &mut tracked.reader else {
             return Ok(ReadStatus::Idle);
         };
-        let check = tail.check(&tracked.entry.path)?;
+        let check = reader.check(&tracked.entry.path)?;
         if check.rewritten {
             if tracked.compression.is_some() {
                 // Reopening finds out how much of the content is still the same.
                 tracked.save_position();
-                tracked.tail = None;
+                tracked.reader = None;
             } else {
-                self.restart(index, check.observed.size);
+                self.handle_truncation(index, check.observed.size);
             }
             return Ok(ReadStatus::More);
         }
@@ -63,24 +63,24 @@ impl AuditFiles {
             (tracked.entry.size, tracked.entry.mtime_ms) = (check.observed.size, check.observed.mtime_ms);
             tracked.quiet_since = None;
         }
-        let more = check.observed.size > tail.framer.read_offset();
+        let more = check.observed.size > reader.splitter.read_offset();
         if (more || tracked.scan.is_some())
             && let Some(status) = self.skip_known_content(index, now, now_ms, once)?
         {
             return Ok(status);
         }
-        self.join_sequence(index, emit)?;
+        self.enter_twin_scope(index, emit)?;
         let tracked = &mut self.tracked[index];
-        let Some(tail) = &mut tracked.tail else {
+        let Some(reader) = &mut tracked.reader else {
             return Ok(ReadStatus::Idle);
         };
-        match tail.fill(self.config.read_bytes) {
+        match reader.fill(self.config.read_bytes) {
             Ok(0) if tracked.compression.is_some() => return Ok(self.finish(index, emit)),
             Ok(0) => {}
             Ok(_) => {
                 (tracked.quiet_since, tracked.incomplete) = (None, None);
-                let folder = &mut self.folders[tracked.folder];
-                folder.emitted_bytes += tracked.emit(folder.sequence, folder.emitted_bytes, emit);
+                let directory = &mut self.directories[tracked.directory];
+                directory.emitted_bytes += tracked.emit(directory.twin_scope, directory.emitted_bytes, emit);
                 return Ok(ReadStatus::More);
             }
             Err(error) => {
@@ -91,23 +91,25 @@ impl AuditFiles {
         self.at_end(index, check.link_count, now, now_ms, once, emit)
     }
 
-    /// Replays the records before the first one of a sequence. An isolated file is a sequence of its own.
-    fn join_sequence(&mut self, index: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> io::Result<()> {
+    /// Before the first record of a twin scope: emits the records before it again. A file that may be a copy has a
+    /// scope of its own.
+    fn enter_twin_scope(&mut self, index: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> io::Result<()> {
         let tracked = &self.tracked[index];
-        let isolated = tracked.isolated.then_some(tracked.entry.key);
-        let folder = &mut self.folders[tracked.folder];
-        if folder.isolated_file != isolated {
-            folder.sequence += 1;
-            (folder.isolated_file, folder.replayed) = (isolated, isolated.is_some());
+        let own_twin_scope = tracked.own_twin_scope.then_some(tracked.entry.key);
+        let directory = &mut self.directories[tracked.directory];
+        if directory.scope_of_file != own_twin_scope {
+            directory.twin_scope += 1;
+            (directory.scope_of_file, directory.twin_window_loaded) =
+                (own_twin_scope, own_twin_scope.is_some());
         }
-        if folder.replayed {
+        if directory.twin_window_loaded {
             return Ok(());
         }
         self.tracked[index].save_position();
-        self.replay(index, emit).inspect_err(|_| self.tracked[index].tail = None)
+        self.load_twin_window(index, emit).inspect_err(|_| self.tracked[index].reader = None)
     }
 
-    /// The file has no more data now. If nothing can follow, its rest is a record and the file is finished.
+    /// The file has no more data now. If nothing can follow, its unterminated end is a record and the file is finished.
     fn at_end(
         &mut self,
         index: usize,
@@ -127,44 +129,46 @@ impl AuditFiles {
         // A file that was last written long ago counts as quiet. If it ends in the middle of a line it is watched for
         // `rotate_grace` anyway, unless `once` is set.
         let long_ago = now_ms - tracked.entry.mtime_ms >= grace.as_millis() as i64;
-        let rest = tracked.tail.as_ref().is_some_and(|tail| tail.framer.waiting_bytes() > 0);
-        if !(long_ago && (once || !rest)) && now.duration_since(since) < grace {
+        let unterminated =
+            tracked.reader.as_ref().is_some_and(|reader| reader.splitter.unterminated_bytes() > 0);
+        if !(long_ago && (once || !unterminated)) && now.duration_since(since) < grace {
             return Ok(ReadStatus::IdleUntil(since + grace));
         }
         Ok(self.finish(index, emit))
     }
 
-    /// Finishes the file. The rest is a record, unless another file contains that record completely.
+    /// Finishes the file. Its unterminated end is a record, unless another file contains that record completely.
     fn finish(&mut self, index: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> ReadStatus {
-        let is_in_another_file = self.rest_is_in_another_file(index);
+        let is_in_another_file = self.unterminated_is_in_another_file(index);
         let tracked = &mut self.tracked[index];
-        let folder = tracked.folder;
-        let Some(tail) = &mut tracked.tail else {
+        let directory = tracked.directory;
+        let Some(reader) = &mut tracked.reader else {
             return ReadStatus::Idle;
         };
         let path_json = &tracked.path_json;
-        let (sequence, emitted) = (self.folders[folder].sequence, self.folders[folder].emitted_bytes);
-        if let Some(frame) = tail.framer.last_frame().filter(|_| !is_in_another_file) {
+        let (twin_scope, emitted) =
+            (self.directories[directory].twin_scope, self.directories[directory].emitted_bytes);
+        if let Some(raw) = reader.splitter.take_unterminated().filter(|_| !is_in_another_file) {
             emit(FileRecord {
-                frame,
+                raw,
                 file: tracked.entry.key,
                 path_json,
-                folder,
-                sequence,
-                sequence_offset: emitted,
+                directory,
+                twin_scope,
+                twin_offset: emitted,
                 unterminated: true,
-                replayed: false,
+                already_delivered: false,
             });
             tracked.records += 1;
         }
         tracked.save_head();
         tracked.save_position();
         tracked.entry.finished = true;
-        if tracked.entry.compared_ms == 0 {
-            tracked.entry.compared_ms = self.now_ms;
+        if tracked.entry.verification == Verification::Never {
+            tracked.entry.verification = Verification::At(self.now_ms);
         }
         tracked.changed = true;
-        tracked.tail = None;
+        tracked.reader = None;
         tracing::debug!(source = self.source, path = tracked.path, "audit file finished");
         ReadStatus::More
     }
@@ -173,35 +177,40 @@ impl AuditFiles {
     /// which it is.
     pub(super) fn open(&mut self, index: usize) -> io::Result<bool> {
         let tracked = &mut self.tracked[index];
-        let Some(folder) = &self.folders[tracked.folder].open else {
+        let Some(opened) = &self.directories[tracked.directory].open else {
             return Ok(false);
         };
         let name = name::file_name(&tracked.entry.path);
-        let file = folder.open_file(name)?;
+        let file = opened.open_file(name)?;
         let (observed, _) = directory::observe(&file, &tracked.entry.path)?;
         if (observed.dev, observed.ino) != (tracked.entry.dev, tracked.entry.ino) {
             return Ok(false);
         }
         if tracked.starts_at_end() {
-            tracked.entry.offset = tail::boundary_before(&file, tracked.entry.offset.min(observed.size))?;
-            let before =
-                tail::bytes_before(&file, tracked.entry.offset, FINGERPRINT_BYTES)?.unwrap_or_default();
+            tracked.entry.offset =
+                file_reader::boundary_before(&file, tracked.entry.offset.min(observed.size))?;
+            let before = file_reader::bytes_before(&file, tracked.entry.offset, FINGERPRINT_BYTES)?
+                .unwrap_or_default();
             tracked.entry.tail_fingerprint = Fingerprint::of(&before);
             tracked.changed = true;
         }
         let entry = &tracked.entry;
         // If nothing was read yet, only the head of the file is known.
         let begins = entry.offset > 0
-            || tail::holds(&file, u64::from(entry.head_fingerprint.len), entry.head_fingerprint)?;
+            || file_reader::has_fingerprint(
+                &file,
+                u64::from(entry.head_fingerprint.len),
+                entry.head_fingerprint,
+            )?;
         if let Some(digest) = begins.then(|| digest_of(&file, entry)).transpose()?.flatten() {
-            tracked.tail =
-                Tail::open(file, entry.offset, entry.tail_fingerprint, self.config.record_bytes_max)?;
-            if let Some(tail) = &mut tracked.tail {
-                tail.framer.with_digest(digest);
+            tracked.reader =
+                FileReader::open(file, entry.offset, entry.tail_fingerprint, self.config.record_bytes_max)?;
+            if let Some(reader) = &mut tracked.reader {
+                reader.splitter.set_digest(digest);
             }
         }
-        if tracked.tail.is_none() {
-            self.restart(index, observed.size);
+        if tracked.reader.is_none() {
+            self.handle_truncation(index, observed.size);
             return self.open(index);
         }
         Ok(true)
@@ -215,6 +224,6 @@ fn digest_of(file: &File, entry: &FileEntry) -> io::Result<Option<Digest>> {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         return Ok(Some(Digest::new([high, low], entry.offset)));
     };
-    let bytes = tail::bytes_before(file, entry.offset, Digest::partial_block_len(state) as usize)?;
+    let bytes = file_reader::bytes_before(file, entry.offset, Digest::partial_block_len(state) as usize)?;
     Ok(bytes.and_then(|bytes| Digest::resume(state, &bytes)))
 }

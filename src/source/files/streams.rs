@@ -1,7 +1,7 @@
 //! Compressed audit files that cannot be read now: they are retried, or given up and recorded as lost.
 
 use super::compressed::{self, Decompressor, FileCompression, stream_fault};
-use super::identity::FileObservation;
+use super::matching::FileObservation;
 use super::tracked::IncompleteStream;
 use super::{AuditFiles, ReadStatus, name};
 use std::io;
@@ -19,11 +19,11 @@ impl AuditFiles {
     /// Those of reading the file. An incomplete stream is not an error.
     pub(super) fn compressed_head(
         &self,
-        folder: usize,
+        directory: usize,
         observed: &FileObservation,
         how: FileCompression,
     ) -> io::Result<Vec<u8>> {
-        let Some(dir) = &self.folders[folder].open else {
+        let Some(dir) = &self.directories[directory].open else {
             return Ok(Vec::new());
         };
         if how == FileCompression::Unsupported {
@@ -79,7 +79,7 @@ impl AuditFiles {
     pub(super) fn stream_incomplete(&mut self, index: usize, now: Instant) {
         let tracked = &mut self.tracked[index];
         tracked.save_position();
-        tracked.tail = None;
+        tracked.reader = None;
         let times = tracked.incomplete.as_ref().map_or(0, |incomplete| incomplete.times + 1);
         if times == 0 {
             tracing::debug!(
@@ -101,7 +101,7 @@ impl AuditFiles {
         let known = self.original_is_known(index);
         let tracked = &mut self.tracked[index];
         tracked.save_position();
-        (tracked.tail, tracked.incomplete) = (None, None);
+        (tracked.reader, tracked.incomplete) = (None, None);
         (tracked.entry.finished, tracked.changed) = (true, true);
         if !known {
             let (path, from) = (tracked.entry.path.clone(), tracked.entry.offset);
@@ -118,7 +118,7 @@ impl AuditFiles {
     /// The original of a compressed file, by its name without the extension.
     pub(super) fn original_of(&self, index: usize) -> Option<usize> {
         let (stem, _) = compressed::split_extension(&self.tracked[index].entry.path)?;
-        let is_original = |t: &super::Tracked| !t.entry.is_replaced() && t.entry.path == Path::new(stem);
+        let is_original = |t: &super::TrackedFile| !t.entry.is_replaced() && t.entry.path == Path::new(stem);
         self.tracked.iter().position(is_original)
     }
 }

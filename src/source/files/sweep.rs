@@ -5,9 +5,9 @@ use super::directory::{self, Contents, OpenDirectory, SkipReason, SkippedEntry};
 use super::discover::{self, FoundDirectory};
 use super::failures;
 use super::identify::Candidate;
-use super::identity::FileObservation;
+use super::matching::FileObservation;
 use super::name::display_path;
-use super::tracked::Tracked;
+use super::tracked::TrackedFile;
 use crate::access;
 use crate::config::{FileLocation, audit_dir};
 use rustix::fs::FileType;
@@ -22,26 +22,26 @@ impl AuditFiles {
         self.now_ms = now_ms;
         let found = self.list_directories();
         let mut unhealthy = found.is_empty().then(|| self.no_files_message());
-        self.close_orphaned_folders(&found);
+        self.close_orphaned_directories(&found);
         let (mut audit_files, mut refused) = (0, None);
-        let mut listed_folders = Vec::new();
+        let mut listed_directories = Vec::new();
         let mut missing = Vec::new();
         self.unidentified.iter_mut().for_each(|file| file.listed = false);
         for ListedDirectory { path, opened } in found {
-            let folder = self.folder(&path);
+            let directory = self.directory_index(&path);
             match opened {
-                Ok((directory, contents)) => {
-                    self.report_links(&directory.links);
+                Ok((opened, contents)) => {
+                    self.report_links(&opened.links);
                     self.report_links(&contents.links);
-                    self.folders[folder].open = Some(directory);
+                    self.directories[directory].open = Some(opened);
                     refused = refused.or(contents.refusal());
                     self.report_skipped(contents.skipped);
                     audit_files += contents.files.len();
-                    self.update_folder(folder, contents.files, now_ms);
-                    listed_folders.push(folder);
+                    self.update_directory(directory, contents.files, now_ms);
+                    listed_directories.push(directory);
                 }
                 Err(error) => {
-                    self.folders[folder].open = None;
+                    self.directories[directory].open = None;
                     let retry_hint = match error.kind() {
                         io::ErrorKind::NotFound => {
                             format!("; checked again every {:?}", self.config.sweep_interval)
@@ -54,9 +54,9 @@ impl AuditFiles {
             }
         }
         self.unidentified.retain(|file| file.listed);
-        self.check_mount_view(&missing, now);
-        self.handle_vanished(&listed_folders, now, now_ms);
-        if !listed_folders.is_empty() {
+        self.check_mount_namespace(&missing, now);
+        self.handle_vanished(&listed_directories, now, now_ms);
+        if !listed_directories.is_empty() {
             self.first_run = false;
         }
         let nothing = audit_files == 0 && self.unidentified.is_empty();
@@ -81,25 +81,25 @@ impl AuditFiles {
     fn list_directories(&self) -> Vec<ListedDirectory> {
         let being_read = |observed: &FileObservation| self.is_being_read(observed);
         let known = |path: &Path| self.tracked.iter().any(|t| t.entry.path == path);
-        list_directories(&self.config.place, &being_read, &known)
+        list_directories(&self.config.location, &being_read, &known)
     }
 
-    /// Folders that are no longer configured: their open files are read on. Their other files are kept until the
-    /// folder returns or the file is found elsewhere.
-    fn close_orphaned_folders(&mut self, found: &[ListedDirectory]) {
-        for (index, folder) in self.folders.iter_mut().enumerate() {
-            folder.orphaned = !found.iter().any(|directory| directory.path == folder.path);
-            if !folder.orphaned {
+    /// Directories that are no longer configured: their open files are read on. Their other files are kept until the
+    /// directory returns or the file is found elsewhere.
+    fn close_orphaned_directories(&mut self, found: &[ListedDirectory]) {
+        for (index, directory) in self.directories.iter_mut().enumerate() {
+            directory.orphaned = !found.iter().any(|listed| listed.path == directory.path);
+            if !directory.orphaned {
                 continue;
             }
-            folder.open = None;
-            let closed = |t: &&mut Tracked| t.folder == index && !t.is_open();
+            directory.open = None;
+            let closed = |t: &&mut TrackedFile| t.directory == index && !t.is_open();
             self.tracked.iter_mut().filter(closed).for_each(|t| t.listed = false);
         }
     }
 
     fn no_files_message(&self) -> String {
-        match &self.config.place {
+        match &self.config.location {
             FileLocation::Files(patterns) => format!("no file matches `{}`", patterns.join("`, `")),
             FileLocation::Home { dir, .. } => {
                 format!(
@@ -138,7 +138,8 @@ impl AuditFiles {
                 }
                 // A pattern's directory may contain anything. A home's audit directory contains only audit files.
                 SkipReason::NotAuditFile(kind)
-                    if kind == FileType::Directory || matches!(self.config.place, FileLocation::Files(_)) =>
+                    if kind == FileType::Directory
+                        || matches!(self.config.location, FileLocation::Files(_)) =>
                 {
                     continue;
                 }
@@ -172,9 +173,9 @@ impl AuditFiles {
         open.map(|t| (t.entry.dev, t.entry.ino)).any(|inode| inode == (observed.dev, observed.ino))
     }
 
-    fn update_folder(&mut self, folder: usize, mut files: Vec<Candidate>, now_ms: i64) {
+    fn update_directory(&mut self, directory: usize, mut files: Vec<Candidate>, now_ms: i64) {
         files.sort_by_key(|file| file.observed.order());
-        for tracked in self.tracked.iter_mut().filter(|t| t.folder == folder) {
+        for tracked in self.tracked.iter_mut().filter(|t| t.directory == directory) {
             tracked.listed = false;
         }
         // Most files are unchanged: same inode and same name as at the last sweep.
@@ -182,10 +183,10 @@ impl AuditFiles {
             .tracked
             .iter()
             .enumerate()
-            .filter(|(_, t)| t.folder == folder)
+            .filter(|(_, t)| t.directory == directory)
             .map(|(index, t)| ((t.entry.dev, t.entry.ino), index))
             .collect();
-        let live = files
+        let growing = files
             .iter()
             .rfind(|file| !file.observed.order().is_in_future(now_ms))
             .or(files.last())
@@ -197,15 +198,15 @@ impl AuditFiles {
                     self.tracked[index].refresh(&file.observed, now_ms)
                 }
                 // The inode of an open file cannot be reused, so this is a rename.
-                Some(&index) if self.tracked[index].tail.is_some() => {
-                    self.resume_entry(index, folder, &file.observed, now_ms)
+                Some(&index) if self.tracked[index].reader.is_some() => {
+                    self.resume_entry(index, directory, &file.observed, now_ms)
                 }
                 _ => others.push(file),
             }
         }
         for file in others {
-            let live = live.as_ref() == Some(&file.observed.path);
-            self.identify(folder, file, live, now_ms);
+            let growing = growing.as_ref() == Some(&file.observed.path);
+            self.identify(directory, file, growing, now_ms);
         }
     }
 }
@@ -217,10 +218,10 @@ pub(crate) struct ListedDirectory {
     pub opened: io::Result<(OpenDirectory, Contents)>,
 }
 
-/// Opens and lists every directory of `place`. `being_read` returns whether a file is followed under any name,
+/// Opens and lists every directory of `location`. `being_read` returns whether a file is followed under any name,
 /// `known` whether a path is that of a tracked file.
 pub(crate) fn list_directories(
-    place: &FileLocation,
+    location: &FileLocation,
     being_read: &dyn Fn(&FileObservation) -> bool,
     known: &dyn Fn(&Path) -> bool,
 ) -> Vec<ListedDirectory> {
@@ -230,7 +231,7 @@ pub(crate) fn list_directories(
             .and_then(|directory| Ok((directory.contents(&names, being_read)?, directory)))
             .map(|(contents, directory)| (directory, contents)),
     };
-    let mut listed: Vec<ListedDirectory> = discover::find(place).into_iter().map(list).collect();
+    let mut listed: Vec<ListedDirectory> = discover::find(location).into_iter().map(list).collect();
     let opened = listed.iter().filter_map(|directory| directory.opened.as_ref().ok());
     let best = directory::preferred_names(opened.map(|(_, contents)| contents), known);
     for (_, contents) in listed.iter_mut().filter_map(|directory| directory.opened.as_mut().ok()) {

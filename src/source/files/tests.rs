@@ -2,12 +2,12 @@
 
 mod copies;
 
-use super::frame::Frame;
+use super::record_splitter::RawRecord;
 use super::{AuditFiles, ReadStatus};
 use crate::clock;
 use crate::config::home::HomeFound;
 use crate::config::{FileLocation, FilesConfig, StartAt};
-use crate::position::{FileEntry, Loss};
+use crate::position::{FileEntry, Loss, Verification};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -61,7 +61,7 @@ impl TestRun<'_> {
     fn read_block(&mut self) -> ReadStatus {
         let lines = &mut self.known.lines;
         let status = self.files.read(self.now, self.now_ms, false, &mut |found| {
-            if let (Frame::Line { body, .. }, false) = (&found.frame, found.replayed) {
+            if let (RawRecord::Line { body, .. }, false) = (&found.raw, found.already_delivered) {
                 lines.push(String::from_utf8_lossy(body).into_owned());
             }
         });
@@ -83,7 +83,7 @@ impl TestRun<'_> {
     #[track_caller]
     fn assert_healthy(&self) {
         assert_eq!(self.files.health(), None);
-        assert!(self.files.caught_up());
+        assert!(self.files.all_at_end());
     }
 }
 
@@ -157,7 +157,7 @@ fn home_reads_on(home: &Home, known: &mut Checkpointed) {
     let mut run = TestRun::start(home.config(), known);
     run.sweep_and_read();
     assert!(run.files.health().unwrap().contains("cannot read `"));
-    assert!(!run.files.caught_up());
+    assert!(!run.files.all_at_end());
     run.sweep_and_read();
     for number in [0, 1] {
         mode(&home.file(number), 0o600);
@@ -284,7 +284,7 @@ fn f02_a_link_to_the_home_is_pointed_elsewhere() {
     let link = links.0.path().join("current");
     symlink(old.0.path(), &link).unwrap();
     let mut config = old.config();
-    config.place = FileLocation::Home { dir: link.clone(), found: HomeFound::Setting };
+    config.location = FileLocation::Home { dir: link.clone(), found: HomeFound::Setting };
     old.append(0, "a\n{half");
     let mut known = Checkpointed::default();
     let mut run = TestRun::start(config, &mut known);
@@ -299,7 +299,7 @@ fn f02_a_link_to_the_home_is_pointed_elsewhere() {
     assert_eq!(known.losses, []);
 }
 
-/// Unread content of a folder that is no longer configured is reported when its entry is forgotten.
+/// Unread content of a directory that is no longer configured is reported when its entry is forgotten.
 #[test]
 fn f02_a_directory_that_is_left_is_forgotten_in_time() {
     let (old, new) = (Home::new(), Home::new());
@@ -405,9 +405,9 @@ fn f85_an_unread_file_that_was_replaced_is_reported() {
         let mut run = TestRun::start(home.config(), &mut known);
         run.sweep_and_read();
         run.assert_healthy();
-        let tampered = run.files.take_tampered().len();
+        let rewritten_files = run.files.take_rewritten().len();
         assert_eq!(known.lines, ["c", "d"]);
-        assert_eq!(known.losses.len() + tampered, 1, "same inode: {same_inode}");
+        assert_eq!(known.losses.len() + rewritten_files, 1, "same inode: {same_inode}");
     }
 }
 
@@ -446,26 +446,26 @@ fn f92_a_hidden_edit_is_found_within_a_day() {
     run.sweep_and_read();
     edit(&home.file(0), true);
     run.sweep_and_read_after(Duration::from_secs(23 * 3_600));
-    assert_eq!(run.files.take_tampered().len(), 0, "not yet");
+    assert_eq!(run.files.take_rewritten().len(), 0, "not yet");
     assert_eq!(run.known.lines.len(), 6_001);
     let now_ms = run.now_ms;
     let mut run = TestRun::start(home.config(), &mut known);
     run.now_ms = now_ms;
     run.sweep_and_read_after(Duration::from_secs(2 * 3_600));
-    let tampered = run.files.take_tampered();
-    assert_eq!(tampered.len(), 1);
-    assert_eq!(tampered[0].path, home.file(0).to_str().unwrap());
+    let rewritten_files = run.files.take_rewritten();
+    assert_eq!(rewritten_files.len(), 1);
+    assert_eq!(rewritten_files[0].path, home.file(0).to_str().unwrap());
     // It was read from its start. Later comparisons use its current content.
     for _ in 0..3 {
         run.sweep_and_read_after(Duration::from_secs(25 * 3_600));
     }
-    assert_eq!(run.files.take_tampered().len(), 0);
+    assert_eq!(run.files.take_rewritten().len(), 0);
     assert_eq!(run.known.lines.len(), 12_001);
     assert_eq!(run.known.losses, []);
     run.assert_healthy();
 }
 
-/// A file whose time, inode or length changed is compared at the next sweep, and not read again if its content is the
+/// A file whose time, inode or length changed is checked at the next sweep, and not read again if its content is the
 /// same.
 #[test]
 fn f92_what_has_changed_is_compared_at_once() {
@@ -494,7 +494,7 @@ fn f92_what_has_changed_is_compared_at_once() {
             }
             let mut run = TestRun::start(home.config(), &mut known);
             run.sweep_and_read();
-            assert_eq!(run.files.take_tampered().len(), usize::from(edited), "{how}");
+            assert_eq!(run.files.take_rewritten().len(), usize::from(edited), "{how}");
             run.sweep_and_read();
             run.assert_healthy();
             let late = usize::from(how == "length");
@@ -505,7 +505,7 @@ fn f92_what_has_changed_is_compared_at_once() {
     }
 }
 
-/// The daily comparison runs in steps with pauses, and reading has priority.
+/// The daily verification runs in steps with pauses, and reading has priority.
 #[test]
 fn f92_the_daily_comparison_gives_way() {
     let home = Home::new();
@@ -532,4 +532,14 @@ fn f92_the_daily_comparison_gives_way() {
         assert!(steps < 100);
     }
     assert!(steps > 4, "{steps} steps for some 5 MB");
+}
+
+#[test]
+fn the_time_of_a_verification_is_stored_as_a_number() {
+    for (verification, stored) in
+        [(Verification::Never, "0"), (Verification::Requested, "-1"), (Verification::At(7), "7")]
+    {
+        assert_eq!(serde_json::to_string(&verification).unwrap(), stored);
+        assert_eq!(serde_json::from_str::<Verification>(stored).unwrap(), verification);
+    }
 }

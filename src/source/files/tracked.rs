@@ -2,43 +2,43 @@
 
 use super::FileRecord;
 use super::compressed::{self, FileCompression};
-use super::frame::FINGERPRINT_BYTES;
-use super::identity::FileObservation;
+use super::copy_scan::CopyScan;
+use super::file_reader::FileReader;
+use super::matching::FileObservation;
 use super::name::{self, FileOrder};
-use super::scan::Scan;
-use super::tail::Tail;
-use crate::position::{FileEntry, Fingerprint};
+use super::record_splitter::FINGERPRINT_BYTES;
+use crate::position::{FileEntry, Fingerprint, Verification};
 use std::time::Instant;
 
 /// `last_seen_ms` is updated once a day, so that retention starts when a file goes missing. Otherwise a disk that is
 /// away for a moment would cost the positions of all older files.
 const LAST_SEEN_AGE_MAX_MS: i64 = 86_400_000;
 
-pub(super) struct Tracked {
+pub(super) struct TrackedFile {
     pub(super) entry: FileEntry,
-    pub(super) folder: usize,
+    pub(super) directory: usize,
     pub(super) order: FileOrder,
-    pub(super) tail: Option<Tail>,
-    /// Seen by the last sweep of its folder.
+    pub(super) reader: Option<FileReader>,
+    /// Seen by the last sweep of its directory.
     pub(super) listed: bool,
     /// Since when it was at its end and did not change.
     pub(super) quiet_since: Option<Instant>,
     pub(super) deleted_since: Option<Instant>,
     pub(super) retry: Option<Retry>,
-    /// The comparison failed. Do not retry before this time.
-    pub(super) compare_after: Option<Instant>,
+    /// The verification failed. Do not retry before this time.
+    pub(super) verify_after: Option<Instant>,
     pub(super) changed: bool,
     /// FileCompression by the file's extension.
     pub(super) compression: Option<FileCompression>,
     /// The scan that skips content known from other files.
-    pub(super) scan: Option<Box<Scan>>,
+    pub(super) scan: Option<Box<CopyScan>>,
     /// Another file, which is read, contains everything that this one has so far.
-    pub(super) contained: bool,
+    pub(super) is_prefix_of_other: bool,
     /// Entry keys of files that this one is not a copy of, though they may start with the same bytes.
     pub(super) not_copies_of: Vec<u32>,
-    /// It may be a copy of a missing file. It is read as a sequence of its own, so that its events get the ids that
+    /// It may be a copy of a missing file. It is read with a twin scope of its own, so that its events get the ids that
     /// they had.
-    pub(super) isolated: bool,
+    pub(super) own_twin_scope: bool,
     pub(super) incomplete: Option<IncompleteStream>,
     /// The content before the offset at which a compressed file was opened.
     pub(super) bytes_before: Vec<u8>,
@@ -63,28 +63,28 @@ pub(super) struct IncompleteStream {
     pub(super) times: u32,
 }
 
-impl Tracked {
-    pub(super) fn new(entry: FileEntry, folder: usize) -> Tracked {
+impl TrackedFile {
+    pub(super) fn new(entry: FileEntry, directory: usize) -> TrackedFile {
         let path = name::display_path(&entry.path);
-        Tracked {
+        TrackedFile {
             order: FileOrder::of(name::file_name(&entry.path), entry.mtime_ms),
             path_json: serde_json::Value::from(path.as_str()).to_string(),
             compression: compressed::split_extension(&entry.path).map(|(_, how)| how),
             scan: None,
-            contained: false,
+            is_prefix_of_other: false,
             not_copies_of: Vec::new(),
-            isolated: false,
+            own_twin_scope: false,
             incomplete: None,
             bytes_before: Vec::new(),
             path,
-            folder,
+            directory,
             entry,
-            tail: None,
+            reader: None,
             listed: false,
             quiet_since: None,
             deleted_since: None,
             retry: None,
-            compare_after: None,
+            verify_after: None,
             changed: false,
             records: 0,
             bytes: 0,
@@ -96,61 +96,66 @@ impl Tracked {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.tail.is_some() || self.scan.is_some()
+        self.reader.is_some() || self.scan.is_some()
     }
 
     /// Whether everything available was read.
-    pub(super) fn is_fully_read(&self) -> bool {
+    pub(super) fn is_at_end(&self) -> bool {
         match self.compression {
             Some(FileCompression::Unsupported) => true,
             Some(_) => false,
-            None if self.scan.is_some() => self.contained,
-            None => self.tail.is_some() || self.entry.offset == self.entry.size,
+            None if self.scan.is_some() => self.is_prefix_of_other,
+            None => self.reader.is_some() || self.entry.offset == self.entry.size,
         }
     }
 
     /// Emits the complete records of the buffer. Returns their length in bytes, without line ends.
-    pub(super) fn emit(&mut self, sequence: u32, emitted: u64, emit: &mut dyn FnMut(FileRecord<'_>)) -> u64 {
-        let Some(tail) = &mut self.tail else { return 0 };
-        let (file, folder, path_json) = (self.entry.key, self.folder, &self.path_json);
-        let (mut handed_out, before) = (0, tail.framer.boundary());
-        while let Some(frame) = tail.framer.next_frame() {
-            let bytes = frame.bytes();
+    pub(super) fn emit(
+        &mut self,
+        twin_scope: u32,
+        twin_offset: u64,
+        emit: &mut dyn FnMut(FileRecord<'_>),
+    ) -> u64 {
+        let Some(reader) = &mut self.reader else { return 0 };
+        let (file, directory, path_json) = (self.entry.key, self.directory, &self.path_json);
+        let (mut emitted, before) = (0, reader.splitter.boundary());
+        while let Some(raw) = reader.splitter.next_record() {
+            let bytes = raw.bytes();
             emit(FileRecord {
-                frame,
+                raw,
                 file,
                 path_json,
-                folder,
-                sequence,
-                sequence_offset: emitted + handed_out,
+                directory,
+                twin_scope,
+                twin_offset: twin_offset + emitted,
                 unterminated: false,
-                replayed: false,
+                already_delivered: false,
             });
-            handed_out += bytes;
+            emitted += bytes;
             self.records += 1;
         }
-        self.bytes += tail.framer.boundary() - before;
-        self.changed |= tail.framer.boundary() > before;
+        self.bytes += reader.splitter.boundary() - before;
+        self.changed |= reader.splitter.boundary() > before;
         self.save_head();
-        handed_out
+        emitted
     }
 
     /// Stores the read position in the entry. Reads nothing.
     pub(super) fn save_position(&mut self) {
-        let Some(tail) = &mut self.tail else { return };
-        self.entry.digest = tail.framer.digest();
-        self.entry.offset = tail.framer.boundary();
-        self.entry.tail_fingerprint = Fingerprint::of(tail.framer.bytes_before_boundary());
+        let Some(reader) = &mut self.reader else { return };
+        self.entry.digest = reader.splitter.digest_to_boundary();
+        self.entry.offset = reader.splitter.boundary();
+        self.entry.tail_fingerprint = Fingerprint::of(reader.splitter.bytes_before_boundary());
     }
 
     /// Stores the head fingerprint, which is read again while the position is within the bytes that it covers.
     pub(super) fn save_head(&mut self) {
-        let Some(tail) = &self.tail else { return };
-        let head_fingerprint = tail.framer.boundary().min(FINGERPRINT_BYTES as u64);
+        let Some(reader) = &self.reader else { return };
+        let head_fingerprint = reader.splitter.boundary().min(FINGERPRINT_BYTES as u64);
         // Before anything is read the fingerprint covers the bytes that were found, of any number.
         if head_fingerprint > 0
             && u64::from(self.entry.head_fingerprint.len) != head_fingerprint
-            && let Ok(Some(fingerprint)) = tail.head_fingerprint(head_fingerprint as usize)
+            && let Ok(Some(fingerprint)) = reader.head_fingerprint(head_fingerprint as usize)
         {
             self.entry.head_fingerprint = fingerprint;
         }
@@ -170,7 +175,7 @@ impl Tracked {
         self.deleted_since = None;
         let touched = (observed.size, observed.mtime_ms) != (self.entry.size, self.entry.mtime_ms);
         if self.entry.finished && touched {
-            self.request_comparison();
+            self.request_verification();
         }
         // A file of the same length has nothing to read. Its digest is compared instead.
         let as_long = self.entry.offset == observed.size && self.has_digest();
@@ -191,8 +196,8 @@ impl Tracked {
     pub(super) fn moved_to(&mut self, observed: &FileObservation, now_ms: i64) {
         self.compression = compressed::split_extension(&observed.path).map(|(_, how)| how);
         if (self.entry.dev, self.entry.ino) != (observed.dev, observed.ino) {
-            (self.tail, self.scan) = (None, None);
-            self.request_comparison();
+            (self.reader, self.scan) = (None, None);
+            self.request_verification();
         }
         (self.entry.dev, self.entry.ino) = (observed.dev, observed.ino);
         self.entry.path = observed.path.clone();
@@ -207,10 +212,10 @@ impl Tracked {
         self.entry.size.min(FINGERPRINT_BYTES as u64)
     }
 
-    /// Requests a comparison of the file with its digest.
-    pub(super) fn request_comparison(&mut self) {
+    /// Requests a verification of the file with its digest.
+    pub(super) fn request_verification(&mut self) {
         if self.has_digest() {
-            (self.entry.compared_ms, self.changed) = (-1, true);
+            (self.entry.verification, self.changed) = (Verification::Requested, true);
         }
     }
 
@@ -237,6 +242,6 @@ impl Tracked {
     }
 
     pub(super) fn read_offset(&self) -> u64 {
-        self.tail.as_ref().map_or(self.entry.offset, |tail| tail.framer.boundary())
+        self.reader.as_ref().map_or(self.entry.offset, |reader| reader.splitter.boundary())
     }
 }

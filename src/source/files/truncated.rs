@@ -2,16 +2,16 @@
 //! leaves one, the rest of the copy is read first. Then the file is read from the start.
 
 use super::compressed::{self, FileCompression};
-use super::identity::FileObservation;
+use super::matching::FileObservation;
 use super::name::FileOrder;
-use super::tracked::Tracked;
-use super::{AuditFiles, Tampered, name, tail};
-use crate::position::{FileEntry, Fingerprint};
+use super::tracked::TrackedFile;
+use super::{AuditFiles, RewrittenFile, file_reader, name};
+use crate::position::{FileEntry, Fingerprint, Verification};
 
 impl AuditFiles {
     /// The file no longer contains what was read: it becomes a new file, and the old content keeps an entry of its
     /// own.
-    pub(super) fn restart(&mut self, index: usize, size: u64) {
+    pub(super) fn handle_truncation(&mut self, index: usize, size: u64) {
         let old = self.tracked[index].entry.clone();
         let copy = self.copy_of(index);
         let tracked = &mut self.tracked[index];
@@ -19,31 +19,31 @@ impl AuditFiles {
         (entry.offset, entry.tail_fingerprint, entry.head_fingerprint) =
             (0, Fingerprint::of(b""), Fingerprint::of(b""));
         (entry.size, entry.finished) = (size, false);
-        (entry.digest, entry.compared_ms) = (None, 0);
-        (tracked.tail, tracked.scan, tracked.quiet_since) = (None, None, None);
-        (tracked.changed, tracked.isolated, tracked.incomplete) = (true, false, None);
+        (entry.digest, entry.verification) = (None, Verification::Never);
+        (tracked.reader, tracked.scan, tracked.quiet_since) = (None, None, None);
+        (tracked.changed, tracked.own_twin_scope, tracked.incomplete) = (true, false, None);
         tracked.not_copies_of.clear();
         // What the file still holds is emitted again with the same ids and must not be counted as twins of itself.
-        // With a copy, the sequence continues in the copy.
+        // With a copy, the twin scope continues in the copy.
         if copy.is_none() {
-            let folder = &mut self.folders[tracked.folder];
-            (folder.replayed, folder.sequence) = (false, folder.sequence + 1);
+            let directory = &mut self.directories[tracked.directory];
+            (directory.twin_window_loaded, directory.twin_scope) = (false, directory.twin_scope + 1);
         }
-        self.report_restart(index, &old, copy.as_ref());
+        self.report_truncation(index, &old, copy.as_ref());
         if old.offset == 0 && copy.is_none() || old.tail_fingerprint.len == 0 && old.offset > 0 {
             return;
         }
         let entry = &mut self.tracked[index].entry;
-        (entry.key, entry.epoch) = (self.next_key, old.epoch + 1);
+        (entry.key, entry.truncations) = (self.next_key, old.truncations + 1);
         self.next_key += 1;
         self.keep_old_entry(index, old, copy);
     }
 
-    fn report_restart(&mut self, index: usize, old: &FileEntry, copy: Option<&FileObservation>) {
+    fn report_truncation(&mut self, index: usize, old: &FileEntry, copy: Option<&FileObservation>) {
         let tracked = &mut self.tracked[index];
         let (path, size) = (tracked.path.clone(), tracked.entry.size);
-        tracked.entry.epoch = old.epoch + 1;
-        let epoch = tracked.entry.epoch;
+        tracked.entry.truncations = old.truncations + 1;
+        let truncations = tracked.entry.truncations;
         match copy {
             Some(copy) => tracing::warn!(
                 source = self.source,
@@ -63,11 +63,11 @@ impl AuditFiles {
             ),
         }
         if old.offset > 0 {
-            self.tampered.push(Tampered {
+            self.rewritten_files.push(RewrittenFile {
                 path,
                 offset: old.offset,
                 size,
-                epoch,
+                truncations,
                 copy: copy.map(|copy| name::display_path(&copy.path)),
             });
         } else if copy.is_none() && old.size > 0 {
@@ -80,7 +80,7 @@ impl AuditFiles {
     /// Keeps the old entry so that a copy of the old content is recognised. A copy that is available and not yet
     /// tracked is tracked and read on.
     fn keep_old_entry(&mut self, index: usize, mut old: FileEntry, copy: Option<FileObservation>) {
-        let (folder, order) = (self.tracked[index].folder, self.tracked[index].order.clone());
+        let (directory, order) = (self.tracked[index].directory, self.tracked[index].order.clone());
         let followed = |observed: &FileObservation| {
             let inode = (observed.dev, observed.ino);
             let mut listed = self.tracked.iter().filter(|t| t.listed);
@@ -89,37 +89,37 @@ impl AuditFiles {
         let copy = copy.filter(|copy| !followed(copy));
         if copy.is_none() && old.offset == 0 {
             // The copy is tracked itself, and the old entry adds nothing.
-            self.pending.forget.push(old.key);
+            self.pending_progress.forget.push(old.key);
             return;
         }
         old.last_seen_ms = self.now_ms;
-        let mut past = match copy {
+        let mut previous = match copy {
             Some(observed) => {
                 (old.path, old.size, old.mtime_ms) = (observed.path, observed.size, observed.mtime_ms);
                 (old.dev, old.ino, old.finished) = (observed.dev, observed.ino, false);
-                let mut past = Tracked::new(old, folder);
-                past.listed = true;
-                past.request_comparison();
+                let mut previous = TrackedFile::new(old, directory);
+                previous.listed = true;
+                previous.request_verification();
                 // The old content precedes the file's new content.
-                if past.order >= order {
-                    past.order = FileOrder::before(&order);
+                if previous.order >= order {
+                    previous.order = FileOrder::before(&order);
                 }
-                past
+                previous
             }
             None => {
                 (old.size, old.dev, old.ino, old.finished) = (old.offset, 0, 0, true);
-                Tracked::new(old, folder)
+                TrackedFile::new(old, directory)
             }
         };
-        past.changed = true;
-        self.tracked.push(past);
+        previous.changed = true;
+        self.tracked.push(previous);
     }
 
     /// A file of the same directory, with any name, that contains what was read from this one.
     fn copy_of(&self, index: usize) -> Option<FileObservation> {
-        let Tracked { entry, folder, .. } = &self.tracked[index];
+        let TrackedFile { entry, directory, .. } = &self.tracked[index];
         let known = if entry.offset > 0 { entry.tail_fingerprint.len } else { entry.head_fingerprint.len };
-        let dir = self.folders[*folder].open.as_ref()?;
+        let dir = self.directories[*directory].open.as_ref()?;
         if known == 0 || self.tracked[index].compression.is_some() {
             return None;
         }
@@ -129,10 +129,10 @@ impl AuditFiles {
                 continue;
             }
             let compression = compressed::split_extension(&observed.path).map(|(_, how)| how);
-            let holds = match compression {
+            let is_copy = match compression {
                 Some(FileCompression::Unsupported) => false,
                 // How much it contains is found out when it is read.
-                Some(how) => self.compressed_head(*folder, &observed, how).is_ok_and(|head| {
+                Some(how) => self.compressed_head(*directory, &observed, how).is_ok_and(|head| {
                     let head = head.get(..entry.head_fingerprint.len as usize);
                     head.is_some_and(|head| Fingerprint::of(head) == entry.head_fingerprint)
                 }),
@@ -143,16 +143,16 @@ impl AuditFiles {
                     let file = || dir.open_file(name::file_name(&observed.path)).ok();
                     enough
                         && file().is_some_and(|file| {
-                            let holds = |offset, fingerprint| {
-                                tail::holds(&file, offset, fingerprint).unwrap_or(false)
+                            let has_fingerprint = |offset, fingerprint| {
+                                file_reader::has_fingerprint(&file, offset, fingerprint).unwrap_or(false)
                             };
-                            holds(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)
-                                && holds(entry.offset, entry.tail_fingerprint)
+                            has_fingerprint(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)
+                                && has_fingerprint(entry.offset, entry.tail_fingerprint)
                         })
                 }
             };
             let better = |than: &FileObservation| compression.is_none() && observed.size > than.size;
-            if holds && found.as_ref().is_none_or(better) {
+            if is_copy && found.as_ref().is_none_or(better) {
                 found = Some(observed);
             }
         }

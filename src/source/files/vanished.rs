@@ -1,20 +1,20 @@
 //! Files that are missing from their directory. They are read on while open, then closed, and finally forgotten.
 
-use super::tracked::Tracked;
-use super::{AuditFiles, compressed, tail};
+use super::tracked::TrackedFile;
+use super::{AuditFiles, compressed, file_reader};
 use crate::config::FilesConfig;
 use std::collections::HashSet;
 use std::time::Instant;
 
 impl AuditFiles {
     /// Handles missing files. What was not read is lost unless the file is still open.
-    pub(super) fn handle_vanished(&mut self, listed_folders: &[usize], now: Instant, now_ms: i64) {
+    pub(super) fn handle_vanished(&mut self, listed_directories: &[usize], now: Instant, now_ms: i64) {
         let grace_passed =
             |since: Instant, config: &FilesConfig| now.duration_since(since) >= config.deleted_age_max;
-        let mut held: Vec<usize> = Vec::new();
+        let mut deleted_open: Vec<usize> = Vec::new();
         for index in 0..self.tracked.len() {
             let tracked = &mut self.tracked[index];
-            if tracked.listed || !listed_folders.contains(&tracked.folder) {
+            if tracked.listed || !listed_directories.contains(&tracked.directory) {
                 continue;
             }
             if self.unidentified.iter().any(|file| file.may_be(tracked)) {
@@ -24,21 +24,21 @@ impl AuditFiles {
                 // The scan holds it open and compares it to its end.
                 continue;
             }
-            if tracked.tail.is_none() && !tracked.entry.finished {
+            if tracked.reader.is_none() && !tracked.entry.finished {
                 self.vanish_unread(index, now_ms);
                 continue;
             }
             let size = tracked.entry.size;
-            if let Some(tail) = &mut tracked.tail {
+            if let Some(reader) = &mut tracked.reader {
                 tracked.entry.size =
-                    tail.check(&tracked.entry.path).map_or(size, |check| check.observed.size);
+                    reader.check(&tracked.entry.path).map_or(size, |check| check.observed.size);
                 tracked.deleted_since.get_or_insert(now);
-                held.push(index);
+                deleted_open.push(index);
             }
         }
         // Sort by value: first files with unread bytes, oldest first, because they are read next; then fully read
         // files, newest first, because they may still be written to. Beyond the limits the last ones are closed.
-        held.sort_by(|&a, &b| {
+        deleted_open.sort_by(|&a, &b| {
             let (a, b) = (&self.tracked[a], &self.tracked[b]);
             match (a.unread_bytes() > 0, b.unread_bytes() > 0) {
                 (true, true) => a.order.cmp(&b.order),
@@ -47,7 +47,7 @@ impl AuditFiles {
             }
         });
         let (mut files, mut bytes) = (0, 0);
-        for index in held {
+        for index in deleted_open {
             let tracked = &mut self.tracked[index];
             let unread = tracked.unread_bytes();
             files += 1;
@@ -56,7 +56,7 @@ impl AuditFiles {
             if files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old {
                 tracked.save_position();
                 let (path, from) = (tracked.entry.path.clone(), tracked.read_offset());
-                tracked.tail = None;
+                tracked.reader = None;
                 tracked.mark_vanished(now_ms);
                 if unread > 0 {
                     let lost = if tracked.compression.is_some() { 0 } else { unread };
@@ -66,7 +66,7 @@ impl AuditFiles {
                 }
             }
         }
-        self.forget_expired(listed_folders, now_ms);
+        self.forget_expired(listed_directories, now_ms);
     }
 
     /// A file is missing that was not fully read. It is a loss unless another file has the same content.
@@ -95,7 +95,7 @@ impl AuditFiles {
 
     /// Another file that contains the known content of this one: a copy, or this file compressed.
     fn file_with_content_of(&self, index: usize) -> Option<usize> {
-        let Tracked { entry, .. } = &self.tracked[index];
+        let TrackedFile { entry, .. } = &self.tracked[index];
         let fingerprint = if entry.offset > 0 { entry.tail_fingerprint } else { entry.head_fingerprint };
         if self.tracked[index].compression.is_some() || fingerprint.len == 0 && entry.size > 0 {
             return None;
@@ -114,24 +114,25 @@ impl AuditFiles {
             fingerprint.len > 0
                 && holder.entry.size >= entry.offset
                 && self.file_of(other).ok().flatten().is_some_and(|file| {
-                    let holds =
-                        |offset, fingerprint| tail::holds(&file, offset, fingerprint).unwrap_or(false);
-                    holds(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)
-                        && holds(entry.offset, entry.tail_fingerprint)
+                    let has_fingerprint = |offset, fingerprint| {
+                        file_reader::has_fingerprint(&file, offset, fingerprint).unwrap_or(false)
+                    };
+                    has_fingerprint(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)
+                        && has_fingerprint(entry.offset, entry.tail_fingerprint)
                 })
         })
     }
 
-    /// Removes entries of missing files beyond `missing_files_max` and `missing_files_retention`. Entries of folders
-    /// that are no longer configured are removed in the same way, but only while all configured folders are
-    /// available: a disk may be mounted late.
-    fn forget_expired(&mut self, listed_folders: &[usize], now_ms: i64) {
+    /// Removes entries of missing files beyond `missing_files_max` and `missing_files_retention`. Entries of
+    /// directories that are no longer configured are removed in the same way, but only while all configured directories
+    /// are available: a disk may be mounted late.
+    fn forget_expired(&mut self, listed_directories: &[usize], now_ms: i64) {
         let all_there =
-            !listed_folders.is_empty() && self.folders.iter().all(|f| f.orphaned || f.open.is_some());
-        let gone = |t: &Tracked| {
+            !listed_directories.is_empty() && self.directories.iter().all(|d| d.orphaned || d.open.is_some());
+        let gone = |t: &TrackedFile| {
             let maybe_there = t.listed || t.is_open() || self.unidentified.iter().any(|file| file.may_be(t));
-            let vanished = t.entry.finished && listed_folders.contains(&t.folder);
-            !maybe_there && (vanished || all_there && self.folders[t.folder].orphaned)
+            let vanished = t.entry.finished && listed_directories.contains(&t.directory);
+            !maybe_there && (vanished || all_there && self.directories[t.directory].orphaned)
         };
         let retention_ms = self.config.missing_files_retention.as_millis() as i64;
         let mut vanished: Vec<(i64, u32)> =
@@ -145,7 +146,7 @@ impl AuditFiles {
             .map(|(_, (_, key))| *key)
             .collect();
         for index in 0..self.tracked.len() {
-            let Tracked { entry, .. } = &self.tracked[index];
+            let TrackedFile { entry, .. } = &self.tracked[index];
             let compressed = self.tracked[index].compression.is_some();
             if forget.contains(&entry.key) && !entry.finished && (compressed || entry.size > entry.offset) {
                 let bytes = if compressed { 0 } else { entry.size - entry.offset };
@@ -156,7 +157,7 @@ impl AuditFiles {
         }
         if !forget.is_empty() {
             self.tracked.retain(|t| !forget.contains(&t.entry.key));
-            self.pending.forget.extend(forget);
+            self.pending_progress.forget.extend(forget);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Change notifications: notify watches the directories, linemux the live files. A notification only triggers the
+//! Change notifications: notify watches the directories, linemux the growing files. A notification only triggers the
 //! next sweep or read earlier. Sweeps find everything without them.
 
 use linemux::MuxedEvents;
@@ -87,18 +87,18 @@ fn explain(error: &notify::Error) -> String {
     }
 }
 
-/// Watches the live files of one source until the sender of their names is dropped.
+/// Watches the growing files of one source until the sender of their names is dropped.
 ///
 /// A new watcher is created for each set of files: linemux keeps a watch for every file it ever had, and misses
 /// events of one that was deleted and recreated. Its channel is unbounded, so events are received at once even while
 /// the reader is busy.
-pub(crate) async fn watch_live_files(mut files: UnboundedReceiver<Vec<PathBuf>>, wake: Wake) {
+pub(crate) async fn watch_growing_files(mut files: UnboundedReceiver<Vec<PathBuf>>, wake: Wake) {
     let mut next = files.recv().await;
     while let Some(names) = next.take() {
         let mut events = match MuxedEvents::new() {
             Ok(events) => events,
             Err(error) => {
-                tracing::debug!(%error, "live files are not watched; sweeps continue");
+                tracing::debug!(%error, "growing files are not watched; sweeps continue");
                 next = files.recv().await;
                 continue;
             }
@@ -108,7 +108,7 @@ pub(crate) async fn watch_live_files(mut files: UnboundedReceiver<Vec<PathBuf>>,
             match events.add_file(&name).await {
                 Ok(_) => added += 1,
                 Err(error) => {
-                    tracing::debug!(path = %name.display(), %error, "live file is not watched; sweeps continue")
+                    tracing::debug!(path = %name.display(), %error, "growing file is not watched; sweeps continue")
                 }
             }
         }
@@ -122,7 +122,7 @@ pub(crate) async fn watch_live_files(mut files: UnboundedReceiver<Vec<PathBuf>>,
                     Ok(Some(_)) => wake(false),
                     Ok(None) => added = 0,
                     Err(error) => {
-                        tracing::debug!(%error, "watching live files failed; sweeps continue");
+                        tracing::debug!(%error, "watching growing files failed; sweeps continue");
                         added = 0;
                     }
                 },

@@ -86,7 +86,7 @@ fn text(output: &Output) -> String {
 
 /// A dry run changes nothing; a run delivers each row once; the next has nothing to do, or exactly what is new.
 #[track_caller]
-fn reads_what_is_new(sim: &Sim, host: &Host, is_cloud: bool) {
+fn assert_new_rows_read(sim: &Sim, host: &Host, is_cloud: bool) {
     insert(sim, is_cloud, 0..25);
     let dry = host.once_with(&["--once", "--dry-run"]);
     assert_eq!((dry.code, dry.stdout.lines().count()), (0, 25), "{}", dry.stderr);
@@ -126,7 +126,7 @@ fn originals_of_rows_have_no_blanks_between_tokens() {
 #[test]
 fn data_center_delivers_each_row_once() {
     let sim = quiet_data_center();
-    reads_what_is_new(&sim, &data_center(&sim), false);
+    assert_new_rows_read(&sim, &data_center(&sim), false);
     assert!(sim.requests().iter().all(|seen| seen.authorization.is_bearer(ADMIN_TOKEN)));
 }
 
@@ -135,7 +135,7 @@ fn a_context_path_is_kept() {
     let mut options = Options::data_center();
     options.context_path = "/confluence".into();
     let sim = quiet(options);
-    reads_what_is_new(&sim, &data_center(&sim), false);
+    assert_new_rows_read(&sim, &data_center(&sim), false);
     assert!(sim.requests().iter().all(|seen| seen.path.starts_with("/confluence/rest/")));
 }
 
@@ -161,7 +161,7 @@ fn cloud_with_a_classic_token() {
     let sim = quiet(Options::cloud());
     let mut host = cloud(&sim, ADMIN_TOKEN);
     host.set("page_size", "10");
-    reads_what_is_new(&sim, &host, true);
+    assert_new_rows_read(&sim, &host, true);
     let basic = |seen: &Seen| seen.authorization.is_basic(ADMIN_EMAIL, ADMIN_TOKEN);
     assert!(sim.requests().iter().all(basic));
 }
@@ -171,7 +171,7 @@ fn cloud_with_a_scoped_token_through_the_gateway() {
     let sim = quiet(Options::cloud());
     let mut host = cloud(&sim, SCOPED_TOKEN);
     host.set("scoped", "true");
-    reads_what_is_new(&sim, &host, true);
+    assert_new_rows_read(&sim, &host, true);
     let gateway = |path: &str| path.starts_with("/ex/confluence/") || path == "/_edge/tenant_info";
     assert!(sim.requests().iter().all(|seen| gateway(&seen.path)));
 }

@@ -46,7 +46,7 @@ impl TokenFile {
 /// A day of refusals costs few requests; a new token in the file is taken up at once.
 #[test]
 fn f42_auth_lockout() {
-    for (fault, said) in [
+    for (fault, printed) in [
         (Fault::Unauthorized, "credentials are not accepted"),
         (Fault::Captcha, "CAPTCHA"),
         (Fault::Forbidden, "Administrator"),
@@ -59,11 +59,11 @@ fn f42_auth_lockout() {
         let asked = sim.request_count();
         assert!((90..=100).contains(&asked), "{fault:?}: {asked} requests");
         let health = polled.api().health().unwrap();
-        assert!(health.contains(said), "{fault:?}: {health}");
+        assert!(health.contains(printed), "{fault:?}: {health}");
         sim.clear_faults();
         token.correct();
         polled.poll();
-        polled.is_well();
+        polled.assert_healthy();
     }
 }
 
@@ -85,7 +85,7 @@ fn f42_a_token_file_that_cannot_be_read_is_no_new_token() {
     sim.clear_faults();
     token.correct();
     polled.poll();
-    polled.is_well();
+    polled.assert_healthy();
 }
 
 /// A file of the connection that is not there at the start: tried again slowly, and at once when it is there.
@@ -110,11 +110,11 @@ fn f73_a_proxy_password_that_is_added_later() {
     assert_eq!(sim.request_count(), 0);
     std::fs::write(&file, "secret").unwrap();
     polled.poll();
-    polled.is_well();
+    polled.assert_healthy();
 }
 
-/// In whatever shape a server asks for a pause: it gets that pause or a longer one, no request before it is over, and the next
-/// one then.
+/// In whatever shape a server asks for a pause: it gets that pause or a longer one, no request before it is over, and
+/// the next one then.
 #[test]
 fn f43_rate_limited_poll() {
     // After these another time range is requested first.
@@ -208,7 +208,8 @@ fn f41_html_200() {
     }
 }
 
-/// A restart, while a proxy says 404 or shows a page, costs about a minute; what lasts is asked for slowly all the same.
+/// A restart, while a proxy says 404 or shows a page, costs about a minute; what lasts is asked for slowly all the
+/// same.
 #[test]
 fn f41_answers_of_a_proxy_during_a_restart_pass() {
     for fault in [Fault::Status(404, Vec::new()), Fault::LoginPage] {

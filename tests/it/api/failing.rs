@@ -53,12 +53,12 @@ fn f73_two_sites() {
     let of =
         |name: &str| oracle::events(&fs::read(host.path(&format!("out/{name}.ndjson"))).unwrap_or_default());
     let mut agent = host.start();
-    agent.until_said("credentials are not accepted");
+    agent.until_logged("credentials are not accepted");
     for number in 200..205 {
         insert(&docs, false, number..number + 1);
         agent.until("the other goes on", || of("docs").len() as u64 == number - 194);
     }
-    assert_eq!(agent.said("credentials are not accepted"), 1, "{}", agent.stderr());
+    assert_eq!(agent.log_count("credentials are not accepted"), 1, "{}", agent.stderr());
     assert!(wiki.audit_request_count() <= 3, "slowly: {}", wiki.audit_request_count());
     assert_eq!(agent.stop(), 0);
     is_exact(&docs, &of("docs"));
@@ -85,7 +85,7 @@ fn f73_a_ca_file_that_is_not_there() {
     let of =
         |name: &str| oracle::events(&fs::read(host.path(&format!("out/{name}.ndjson"))).unwrap_or_default());
     let mut agent = host.start();
-    agent.until_said("ca.pem`; correct its path");
+    agent.until_logged("ca.pem`; correct its path");
     agent.until("the other works", || of("docs").len() == 5);
     assert_eq!(agent.stop(), 0);
     assert_eq!(wiki.request_count(), 0);
@@ -102,12 +102,12 @@ fn an_unreachable_server_ends_only_a_single_run() {
     let once = host.once_code(75);
     assert!(once.stderr.contains("nothing listens at that port; correct `url`"), "{}", once.stderr);
     let mut agent = host.start();
-    agent.until_said("nothing listens at that port");
+    agent.until_logged("nothing listens at that port");
     listen_again(|| sim.reconnect());
     agent.until("it goes on by itself", || host.delivered() == 5);
-    assert!(agent.said("answers again") == 1, "{}", agent.stderr());
+    assert!(agent.log_count("answers again") == 1, "{}", agent.stderr());
     assert_eq!(agent.stop(), 0);
-    for (fault, said) in [
+    for (fault, printed) in [
         (Fault::Unauthorized, "make a new Personal Access Token"),
         (Fault::Forbidden, "give the agent's user the global permission"),
         (Fault::LoginPage, "asks for a login"),
@@ -116,16 +116,17 @@ fn an_unreachable_server_ends_only_a_single_run() {
         sim.fault(fault);
         let begun = clock::monotonic();
         let once = host.once_code(75);
-        once.logged(said);
+        once.logged(printed);
         assert!(begun.elapsed() < SOON / 2, "does not wait for a person");
     }
     assert_eq!(host.delivered(), 5);
 }
 
-/// Two sources fail at the same time, alike or not: each says so by its name, and a wrong configuration warns of each thing.
+/// Two sources fail at the same time, alike or not: each says so by its name, and a wrong configuration warns of each
+/// thing.
 #[test]
 fn f73_two_sites_tell_their_own_failures() {
-    for (fault, said) in
+    for (fault, printed) in
         [(Fault::Unauthorized, "credentials are not accepted"), (Fault::LoginPage, "asks for a login")]
     {
         let (wiki, docs) = (quiet_data_center(), quiet_data_center());
@@ -139,14 +140,14 @@ fn f73_two_sites_tell_their_own_failures() {
         wiki.fault(Fault::Unauthorized);
         docs.fault(fault);
         let mut agent = host.start();
-        for (source, said) in [("wiki", "credentials are not accepted"), ("docs", said)] {
+        for (source, printed) in [("wiki", "credentials are not accepted"), ("docs", printed)] {
             let path = agent.stderr_path();
-            agent.until(&format!("{source} says `{said}`"), || {
+            agent.until(&format!("{source} says `{printed}`"), || {
                 let text = fs::read_to_string(&path).unwrap();
-                text.lines().any(|line| line.contains(said) && line.ends_with(&format!("source={source}")))
+                text.lines().any(|line| line.contains(printed) && line.ends_with(&format!("source={source}")))
             });
         }
-        assert_eq!(agent.said("is not used: `personal_access_token`"), 4, "{}", agent.stderr());
+        assert_eq!(agent.log_count("is not used: `personal_access_token`"), 4, "{}", agent.stderr());
         assert_eq!(agent.stop(), 0);
     }
 }

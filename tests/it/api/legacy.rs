@@ -7,7 +7,7 @@ use crate::simulator::sim::{Fault, Options, Route, Target};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn asked_the_old_way(sim: &Sim) -> bool {
+fn used_legacy_api(sim: &Sim) -> bool {
     sim.requests().iter().any(|seen| seen.route == Route::Legacy)
 }
 
@@ -28,7 +28,7 @@ fn f78_a_server_that_is_starting_is_not_older() {
             assert_eq!(polled.delivered.len(), if not_found <= 3 { 100 } else { 0 }, "{not_found}");
             polled.run(200 * MINUTE, 5 * SECOND);
             polled.is_complete();
-            assert!(!asked_the_old_way(&sim), "{not_found}, {reported}");
+            assert!(!used_legacy_api(&sim), "{not_found}, {reported}");
         }
     }
 }
@@ -42,7 +42,7 @@ fn f78_an_older_server_that_is_starting_is_read_when_it_tells_its_version() {
     sim.insert_all(rows(0..100, 10_000));
     sim.fault_for(Target::All, ..=6, Fault::Status(404, Vec::new()));
     polled.run(3 * SECOND, SECOND);
-    assert!(!asked_the_old_way(&sim));
+    assert!(!used_legacy_api(&sim));
     polled.run(20 * MINUTE, 5 * SECOND);
     assert_eq!(polled.delivered.len(), 100);
     // After a restart one 404 is enough to read the version again.
@@ -95,7 +95,7 @@ fn f78_one_404_at_the_first_start() {
     sim.fault_next(1, Fault::Status(404, Vec::new()));
     let once = host.once();
     assert_eq!((once.code, host.delivered()), (0, 20), "{}", once.stderr);
-    assert!(!asked_the_old_way(&sim));
+    assert!(!used_legacy_api(&sim));
     assert!(!once.stderr.contains("older than 7.5"), "{}", once.stderr);
 }
 
@@ -111,9 +111,9 @@ fn f78_check_believes_the_version_too() {
         if !older {
             sim.fault(Fault::Status(404, Vec::new()));
         }
-        let said = host.check().stdout;
-        assert_eq!(said.contains("Confluence is older than 7.5 and has the old"), older, "{said}");
-        assert_eq!(said.contains("there is no audit API at this address"), !older, "{said}");
-        assert_eq!(asked_the_old_way(&sim), older);
+        let printed = host.check().stdout;
+        assert_eq!(printed.contains("Confluence is older than 7.5 and has the old"), older, "{printed}");
+        assert_eq!(printed.contains("there is no audit API at this address"), !older, "{printed}");
+        assert_eq!(used_legacy_api(&sim), older);
     }
 }

@@ -39,8 +39,8 @@ fn f79_a_fault_that_the_next_request_heals_is_debug() {
         let mut agent = host.start();
         agent.until("the faults are over", || sim.audit_request_count() >= 8);
         assert_eq!(agent.stop(), 0);
-        let said = agent.stderr();
-        let loud = [lines(&said, "ERROR"), lines(&said, "WARN"), lines(&said, "INFO")].concat();
+        let printed = agent.stderr();
+        let loud = [lines(&printed, "ERROR"), lines(&printed, "WARN"), lines(&printed, "INFO")].concat();
         let loud: Vec<_> = loud.iter().filter(|line| line.contains("source=wiki")).collect();
         assert!(loud.is_empty(), "{fault:?}: {loud:?}");
         is_exact(&sim, &host.events());
@@ -51,7 +51,7 @@ fn f79_a_fault_that_the_next_request_heals_is_debug() {
 /// error at once.
 #[test]
 fn f79_what_lasts_is_a_warning_and_what_a_person_has_to_fix_an_error() {
-    for (fault, level, said) in [
+    for (fault, level, printed) in [
         (Fault::Status(503, Vec::new()), "WARN", "overloaded or being restarted"),
         (Fault::TooManyRequests(RateHeaders::Absent), "WARN", "rate limit reached"),
         (Fault::Hangup, "WARN", "closed before the response was complete"),
@@ -65,16 +65,16 @@ fn f79_what_lasts_is_a_warning_and_what_a_person_has_to_fix_an_error() {
         insert(&sim, false, 0..5);
         sim.fault(fault.clone());
         let mut agent = host.start();
-        agent.until_said(said);
+        agent.until_logged(printed);
         let reported = lines(&agent.stderr(), level);
-        assert!(reported.len() == 1 && reported[0].contains(said), "{fault:?}: {}", agent.stderr());
+        assert!(reported.len() == 1 && reported[0].contains(printed), "{fault:?}: {}", agent.stderr());
         let other = if level == "WARN" { "ERROR" } else { "WARN" };
         assert!(lines(&agent.stderr(), other).is_empty(), "{fault:?}: {}", agent.stderr());
         if level == "WARN" {
             assert!(sim.audit_request_count() >= 2, "{fault:?}: not of one request");
             sim.clear_faults();
             agent.until("it goes on", || host.delivered() == 5);
-            agent.until_said("answers again");
+            agent.until_logged("answers again");
         }
         assert_eq!(agent.stop(), 0);
     }

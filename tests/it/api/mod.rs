@@ -1,5 +1,5 @@
-//! Audit APIs that are polled, against the simulated Confluence: in the process with clocks that the test sets, and with the
-//! real binary.
+//! Audit APIs that are polled, against the simulated Confluence: in the process with clocks that the test sets, and
+//! with the real binary.
 
 mod binary;
 mod cadence;
@@ -17,7 +17,9 @@ mod windows;
 mod wire;
 
 use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Row, Sim};
-use confluence_audit_agent::agent::{Encoder, FlowControl, HeldSearches, Ingest, SinkPipeline, ToCommit};
+use confluence_audit_agent::agent::{
+    CommitMessage, Encoder, FlowControl, HeldSearches, Ingest, SinkPipeline,
+};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{ApiConfig, Auth, HttpConfig, Product, Reference, Start};
 use confluence_audit_agent::format::{Format, Raw};
@@ -78,7 +80,7 @@ struct Pipeline {
     ingest: Ingest,
     flow: Arc<FlowControl>,
     inbox: Receiver<Message>,
-    commits: Receiver<ToCommit>,
+    commits: Receiver<CommitMessage>,
 }
 
 impl Pipeline {
@@ -193,7 +195,7 @@ impl<'s> Polled<'s> {
             self.delivered.push((id, event));
         }
         for commit in self.pipeline.commits.try_iter() {
-            let ToCommit::Sent { progress, .. } = commit else {
+            let CommitMessage::NewBatch { progress, .. } = commit else {
                 panic!("only a sink sends this");
             };
             self.cursor = progress.api.or(self.cursor);
@@ -247,7 +249,7 @@ impl<'s> Polled<'s> {
 
     /// Complete, and nothing is wrong any more.
     #[track_caller]
-    pub fn is_well(&self) {
+    pub fn assert_healthy(&self) {
         assert_eq!(self.api.health(), None);
         self.is_complete();
     }

@@ -29,7 +29,7 @@ fn f77_an_empty_page_between_others_loses_nothing() {
             let mut polled = polled(&sim, cloud, 30, count);
             sim.fault(Fault::EmptyPageBetween);
             polled.poll();
-            polled.is_well();
+            polled.assert_healthy();
             polled.run(10 * MINUTE, MINUTE);
             polled.is_complete();
         }
@@ -57,7 +57,7 @@ fn f77_an_empty_page_that_leads_nowhere_is_an_error() {
         assert!(asked < 150, "{cloud}: {asked} requests");
         sim.clear_faults();
         polled.run(30 * MINUTE, SECOND);
-        polled.is_well();
+        polled.assert_healthy();
     }
 }
 
@@ -112,7 +112,7 @@ fn f77_a_last_page_behind_which_nothing_is_answered_is_the_last() {
         sim.configure(|options| options.next_on_last_page = true);
         sim.fault_for(crate::simulator::sim::Target::LaterPages, .., fault);
         polled.run(MINUTE, SECOND);
-        polled.is_well();
+        polled.assert_healthy();
         assert!(polled.cursor_ms() > BEGIN_MS);
     }
 }
@@ -120,7 +120,8 @@ fn f77_a_last_page_behind_which_nothing_is_answered_is_the_last() {
 /// The contradiction is said, once, where it matters as a warning.
 #[test]
 fn f77_the_contradiction_is_reported() {
-    for (count, level, said) in [(60, "WARN", "more events follow it"), (20, "INFO", "nothing follows it")] {
+    for (count, level, printed) in [(60, "WARN", "more events follow it"), (20, "INFO", "nothing follows it")]
+    {
         let mut options = Options::data_center();
         options.next_on_last_page = true;
         let sim = super::binary::quiet(options);
@@ -132,7 +133,7 @@ fn f77_the_contradiction_is_reported() {
         let lines: Vec<&str> =
             once.stderr.lines().filter(|line| line.contains("contradicts itself")).collect();
         assert_eq!(lines.len(), 1, "{}", once.stderr);
-        assert!(lines[0].contains(level) && lines[0].contains(said), "{lines:?}");
+        assert!(lines[0].contains(level) && lines[0].contains(printed), "{lines:?}");
         is_exact(&sim, &host.events());
     }
 }

@@ -15,7 +15,7 @@ fn errors(events: &[Event]) -> usize {
 
 /// Delivers the answer twice, by polls that overlap; then what the server really has.
 #[track_caller]
-fn brings(sim: &Sim, host: &mut Host, answer: &str, records: usize, broken: usize) {
+fn assert_answer_delivered(sim: &Sim, host: &mut Host, answer: &str, records: usize, broken: usize) {
     // One window.
     host.set("start", "\"30m\"");
     sim.fault_for(Target::Audit, .., Fault::Json(answer.to_owned()));
@@ -46,7 +46,7 @@ fn f80_rows_of_data_center_are_never_dropped() {
     ] {
         let sim = quiet_data_center();
         let mut host = data_center(&sim);
-        brings(&sim, &mut host, &answer, records, broken);
+        assert_answer_delivered(&sim, &mut host, &answer, records, broken);
         sim.clear_faults();
         insert(&sim, false, 10..12);
         host.once_ok();
@@ -65,6 +65,6 @@ fn f80_rows_of_cloud_are_never_dropped() {
     ] {
         let sim = quiet(Options::cloud());
         let mut host = cloud(&sim, ADMIN_TOKEN);
-        brings(&sim, &mut host, &answer, records, broken);
+        assert_answer_delivered(&sim, &mut host, &answer, records, broken);
     }
 }

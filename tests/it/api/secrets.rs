@@ -65,7 +65,7 @@ fn all_files(dir: &Path, out: &mut Vec<u8>) {
 }
 
 #[track_caller]
-fn shows_none(what: &str, bytes: &[u8]) {
+fn assert_no_secret(what: &str, bytes: &[u8]) {
     let [_, password, _, proxy] = CANARIES;
     let encoded = [basic("auditor", password), basic("agent", proxy)].map(|text| text[6..].to_owned());
     for secret in CANARIES.into_iter().chain(encoded.iter().map(String::as_str)) {
@@ -108,22 +108,22 @@ fn no_secret_shows(bearer: bool, inline: bool, format: &str) {
             sim.fault(fault);
         }
         let arguments = [&["--once"], &log[..]].concat();
-        let (code, said) = run(&mut host.command(&[], &arguments));
-        assert_eq!(code, Some(if fine { 0 } else { 75 }), "{fault:?}: {said}");
+        let (code, printed) = run(&mut host.command(&[], &arguments));
+        assert_eq!(code, Some(if fine { 0 } else { 75 }), "{fault:?}: {printed}");
         let binary = || Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
-        let (code, said) = run(binary().args(["check", "--config"]).arg(host.config()));
-        assert_eq!(code, Some(if fine { 0 } else { 75 }), "{fault:?}: {said}");
+        let (code, printed) = run(binary().args(["check", "--config"]).arg(host.config()));
+        assert_eq!(code, Some(if fine { 0 } else { 75 }), "{fault:?}: {printed}");
         for what in ["show", "export"] {
-            let (code, said) = run(binary().args(["state", what, "--state"]).arg(host.state()));
-            assert_eq!(code, Some(0), "{said}");
+            let (code, printed) = run(binary().args(["state", what, "--state"]).arg(host.state()));
+            assert_eq!(code, Some(0), "{printed}");
         }
     }
     sim.clear_faults();
     insert(&sim, false, 10..13);
     let mut command = host.command(&[], &log);
     command.env("CONFLUENCE_AUDIT_AGENT_FAILPOINT", "decode=panic@1");
-    let (code, said) = run(&mut command);
-    assert_eq!(code, Some(70), "{said}");
+    let (code, printed) = run(&mut command);
+    assert_eq!(code, Some(70), "{printed}");
     // They were in use: the proxy, the header, and one of the two ways to log in.
     let seen = sim.requests();
     assert!(
@@ -135,9 +135,9 @@ fn no_secret_shows(bearer: bool, inline: bool, format: &str) {
         false => seen.authorization.is_basic("auditor", password),
     };
     assert!(seen.iter().all(used));
-    shows_none("a log", &shown);
+    assert_no_secret("a log", &shown);
     let mut files = Vec::new();
     all_files(&host.path(""), &mut files);
     assert!(host.delivered() > 0 && files.len() > 1000);
-    shows_none("a file", &files);
+    assert_no_secret("a file", &files);
 }

@@ -44,8 +44,8 @@ fn f29_host_clock_ahead_at_a_restart() {
     polled.is_complete();
 }
 
-/// Every clock is ahead by hours, the stamps of events too, and is set right: nothing that happens then is skipped, and what
-/// was stamped too late is not delivered again when its time comes.
+/// Every clock is ahead by hours, the stamps of events too, and is set right: nothing that happens then is skipped, and
+/// what was stamped too late is not delivered again when its time comes.
 #[test]
 fn f29_every_clock_was_ahead_and_is_set_right() {
     const AHEAD_MS: i64 = 10 * 3_600_000;
@@ -56,7 +56,7 @@ fn f29_every_clock_was_ahead_and_is_set_right() {
         sim.insert_all(rows(0..3000, 1000));
         polled.run(2 * MINUTE, MINUTE);
         let mut number = 10_000;
-        let mut happen = |polled: &mut Polled, minutes: u64| {
+        let mut add_events = |polled: &mut Polled, minutes: u64| {
             for _ in 0..minutes {
                 sim.insert(Row::data_center(sim.now_ms(), number));
                 number += 1;
@@ -69,14 +69,14 @@ fn f29_every_clock_was_ahead_and_is_set_right() {
         };
         sim.advance_clock_ms(AHEAD_MS);
         polled.wall_wrong_ms = if host_too { 0 } else { -AHEAD_MS };
-        happen(&mut polled, minutes);
+        add_events(&mut polled, minutes);
         assert!(polled.cursor_ms() > BEGIN_MS + AHEAD_MS);
         sim.advance_clock_ms(-AHEAD_MS);
         polled.wall_wrong_ms = 0;
-        happen(&mut polled, 5);
+        add_events(&mut polled, 5);
         let behind_ms = sim.now_ms() - polled.cursor_ms();
         assert!((0..=60_000).contains(&behind_ms), "{behind_ms} ms behind the clock");
-        happen(&mut polled, 11 * 60);
+        add_events(&mut polled, 11 * 60);
         polled.is_complete();
     }
 }

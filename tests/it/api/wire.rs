@@ -49,15 +49,15 @@ fn f56_rotate_secret_on_the_wire() {
     sim.revoke(ADMIN_TOKEN);
     insert(&sim, false, 10..11);
     agent.until("nothing has failed", || host.delivered() == 6);
-    assert_eq!(agent.said("not accepted"), 0, "{}", agent.stderr());
+    assert_eq!(agent.log_count("not accepted"), 0, "{}", agent.stderr());
     // A file that is empty, or half written where it stands, is not taken.
     replace("");
     insert(&sim, false, 20..21);
     agent.until("the token stays in use", || host.delivered() == 7);
-    agent.until_said("the previous one stays in use");
-    assert_eq!(agent.said("the previous one stays in use"), 1, "{}", agent.stderr());
+    agent.until_logged("the previous one stays in use");
+    assert_eq!(agent.log_count("the previous one stays in use"), 1, "{}", agent.stderr());
     sim.revoke("second");
-    agent.until_said("credentials are not accepted");
+    agent.until_logged("credentials are not accepted");
     let refused = sim.request_count();
     replace("third");
     insert(&sim, false, 30..31);
@@ -117,7 +117,12 @@ fn f44_slow_body() {
     agent.until("the next try succeeds", || host.delivered() == 5);
     assert!(sim.audit_request_count() > 1, "the first one is given up");
     // What the next request heals is not logged for people.
-    assert_eq!(agent.said("took longer than") + agent.said("answers again"), 0, "{}", agent.stderr());
+    assert_eq!(
+        agent.log_count("took longer than") + agent.log_count("answers again"),
+        0,
+        "{}",
+        agent.stderr()
+    );
     assert_eq!(agent.stop(), 0);
     is_exact(&sim, &host.events());
 }
@@ -133,7 +138,7 @@ fn f44_huge_page() {
     sim.fault_for(crate::simulator::sim::Target::Audit, 3.., Fault::PaddedRows(300_000));
     let mut agent = host.start();
     agent.until_within(5 * SOON, "it comes in smaller pieces", || host.delivered() == 300);
-    assert!(agent.said("a response was too large") >= 4, "{}", agent.stderr());
+    assert!(agent.log_count("a response was too large") >= 4, "{}", agent.stderr());
     let peak_kb = agent.status_kb("VmHWM");
     assert!(peak_kb < 100_000, "{peak_kb} kB");
     assert_eq!(agent.stop(), 0);

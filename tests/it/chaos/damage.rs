@@ -11,9 +11,9 @@ use std::path::PathBuf;
 impl World {
     /// One thing happens; an agent that is down is as likely as not started first.
     pub fn step(&mut self) {
-        self.look_at_agent();
+        self.assert_agent_runs();
         if self.agent.is_none() && self.random.below(2) == 0 {
-            self.did("start the agent".into());
+            self.log_step("start the agent".into());
             self.start();
             return;
         }
@@ -28,7 +28,7 @@ impl World {
         match self.random.below(14) {
             0 | 1 => self.kill(),
             2 => self.toggle_mount(),
-            3 => self.toggle_away(),
+            3 => self.toggle_moved_directory(),
             4 => self.toggle_directory_permission(),
             5 => self.toggle_file_permission(),
             6 => self.delete(),
@@ -43,8 +43,8 @@ impl World {
     }
 
     /// Everything is as it should be, and the agent runs.
-    pub fn heal(&mut self) {
-        self.look_at_agent();
+    pub fn repair_everything(&mut self) {
+        self.assert_agent_runs();
         let Wrong { hidden, away, forbidden, cut, expired, .. } = &self.now;
         let (hidden, away, forbidden, cut, expired) =
             (hidden.is_some(), *away, forbidden.is_some(), *cut, *expired);
@@ -52,7 +52,7 @@ impl World {
             self.toggle_mount();
         }
         if away {
-            self.toggle_away();
+            self.toggle_moved_directory();
         }
         if forbidden {
             self.toggle_file_permission();
@@ -68,14 +68,14 @@ impl World {
             (files.silent, files.stalled, files.tear) = (false, false, false);
             files.flush(now_ms);
         });
-        self.did("heal".into());
+        self.log_step("heal".into());
         if self.agent.is_none() {
             self.start();
         }
     }
 
     /// It may end by itself only to let another look.
-    fn look_at_agent(&mut self) {
+    fn assert_agent_runs(&mut self) {
         if let Some(agent) = &mut self.agent
             && let Some(status) = agent.child().try_wait().unwrap()
         {
@@ -88,7 +88,7 @@ impl World {
             agent.kill();
             self.now.hidden = None;
             self.kills += 1;
-            self.did("kill the agent".into());
+            self.log_step("kill the agent".into());
         }
     }
 
@@ -100,7 +100,7 @@ impl World {
         match self.now.hidden.take() {
             Some(path) => {
                 self.among_mounts(&["umount", "-l"], &path);
-                self.did(format!("unmount {}", path.display()));
+                self.log_step(format!("unmount {}", path.display()));
             }
             None if self.now.away => {}
             None => {
@@ -108,14 +108,14 @@ impl World {
                 let path = self.host.home().join(up);
                 let mount = ["mount", "-t", "tmpfs", "-o", "mode=755", "none"];
                 self.among_mounts(&mount, &path);
-                self.did(format!("mount over {}", path.display()));
+                self.log_step(format!("mount over {}", path.display()));
                 self.now.hidden = Some(path);
             }
         }
     }
 
     /// What is written meanwhile comes back with the directory.
-    fn toggle_away(&mut self) {
+    fn toggle_moved_directory(&mut self) {
         if self.now.forbidden.is_some() || self.now.hidden.is_some() {
             return;
         }
@@ -124,7 +124,7 @@ impl World {
         if fs::rename(&from, &to).is_ok() {
             self.sim.files("", |files, _| files.dir = to.clone());
             self.now.away = !self.now.away;
-            self.did(format!("move to {}", to.display()));
+            self.log_step(format!("move to {}", to.display()));
         }
     }
 
@@ -132,27 +132,27 @@ impl World {
         if self.now.away {
             return;
         }
-        self.forbid_or_allow(self.host.audit());
+        self.toggle_permission(self.host.audit());
     }
 
     fn toggle_file_permission(&mut self) {
         if let Some(live) = self.sim.files("", |files, _| files.live()).flatten() {
-            self.forbid_or_allow(live);
+            self.toggle_permission(live);
         }
     }
 
-    fn forbid_or_allow(&mut self, path: PathBuf) {
+    fn toggle_permission(&mut self, path: PathBuf) {
         match self.now.forbidden.take() {
             Some((path, mode)) => {
                 // A file may have been deleted meanwhile.
                 let _ = fs::set_permissions(&path, Permissions::from_mode(mode));
-                self.did(format!("allow {}", path.display()));
+                self.log_step(format!("allow {}", path.display()));
             }
             None if self.now.away => {}
             None => {
                 if let Ok(metadata) = path.metadata() {
                     fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
-                    self.did(format!("forbid {}", path.display()));
+                    self.log_step(format!("forbid {}", path.display()));
                     self.now.forbidden = Some((path, metadata.permissions().mode()));
                 }
             }
@@ -168,7 +168,7 @@ impl World {
         let paths: Vec<PathBuf> = paths.filter(|path| all || Some(path) == live.as_ref()).collect();
         for path in paths {
             let _ = fs::remove_file(&path);
-            self.did(format!("delete {}", path.display()));
+            self.log_step(format!("delete {}", path.display()));
         }
     }
 
@@ -182,12 +182,12 @@ impl World {
         let size = file.metadata().unwrap().len();
         let to = if self.random.below(2) == 0 { 0 } else { self.random.below(size + 1) };
         file.set_len(to).unwrap();
-        self.did(format!("truncate {} from {size} to {to}", live.display()));
+        self.log_step(format!("truncate {} from {size} to {to}", live.display()));
     }
 
     fn rotate(&mut self) {
         self.sim.files("", |files, now_ms| files.rotate(now_ms));
-        self.did("rotate".into());
+        self.log_step("rotate".into());
     }
 
     fn toggle_silence(&mut self) {
@@ -195,7 +195,7 @@ impl World {
             files.silent = !files.silent;
             files.silent
         });
-        self.did(format!("silent: {silent:?}"));
+        self.log_step(format!("silent: {silent:?}"));
     }
 
     fn toggle_stall(&mut self) {
@@ -206,7 +206,7 @@ impl World {
             }
             files.stalled
         });
-        self.did(format!("stalled: {stalled:?}"));
+        self.log_step(format!("stalled: {stalled:?}"));
     }
 
     fn toggle_network(&mut self) {
@@ -216,7 +216,7 @@ impl World {
             self.sim.disconnect();
         }
         self.now.cut = !self.now.cut;
-        self.did(format!("network cut: {}", self.now.cut));
+        self.log_step(format!("network cut: {}", self.now.cut));
     }
 
     /// The token expires; later somebody writes a new one.
@@ -235,7 +235,7 @@ impl World {
             self.sim.expire(&secret(tokens), Some(clock::now_ms()));
         }
         self.now.expired = !self.now.expired;
-        self.did(format!("token expired: {}", self.now.expired));
+        self.log_step(format!("token expired: {}", self.now.expired));
     }
 
     fn bad_answers(&mut self) {
@@ -247,7 +247,7 @@ impl World {
             3 => Fault::PageCap(50),
             _ => Fault::Status(503, Vec::new()),
         };
-        self.did(format!("{requests} times {fault:?}"));
+        self.log_step(format!("{requests} times {fault:?}"));
         self.sim.fault_next(requests, fault);
     }
 }

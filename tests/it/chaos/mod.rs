@@ -1,6 +1,6 @@
-//! What the product promises, under everything at once: a Confluence that writes 20,000 numbered events to its files and to its
-//! database while files, network, token and agent are taken away and given back at random. In the end each event was delivered,
-//! and none twice.
+//! What the product promises, under everything at once: a Confluence that writes 20,000 numbered events to its files
+//! and to its database while files, network, token and agent are taken away and given back at random. In the end each
+//! event was delivered, and none twice.
 //!
 //! `CHAOS_SEED=…` is the first seed, `CHAOS_RUNS=…` how many, one after the other.
 
@@ -65,7 +65,7 @@ fn one(seed: u64) {
     for number in (0..EVENTS).step_by(BATCH as usize) {
         until(Duration::from_secs(60), "the time of the next events", || clock::monotonic() >= next_batch);
         next_batch += BATCH_INTERVAL;
-        world.happen(number..number + BATCH);
+        world.add_events(number..number + BATCH);
         let step_of = |number| number * STEPS / EVENTS;
         if number == 0 {
             // What is destroyed before the agent has ever read and checkpointed is nobody's to deliver.
@@ -76,7 +76,7 @@ fn one(seed: u64) {
             world.step();
         }
     }
-    world.heal();
+    world.repair_everything();
     world.until_delivered(EVENTS);
     world.end();
     verdict::judge(&world, EVENTS);

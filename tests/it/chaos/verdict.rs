@@ -14,7 +14,7 @@ pub struct Output {
     path: PathBuf,
     times_ms: Vec<i64>,
     offset: u64,
-    /// How often each numbered event stands in it.
+    /// How often it contains each numbered event.
     pub numbers: BTreeMap<u64, usize>,
     /// How often each id.
     ids: HashMap<String, usize>,
@@ -47,7 +47,8 @@ impl Output {
         text[..whole].lines().for_each(|line| self.take(line));
     }
 
-    /// What is left of a line in a cut file and what is appended to it may happen to be one record: none that was written.
+    /// What is left of a line in a cut file and what is appended to it may happen to be one record: none that was
+    /// written.
     fn is_whole(&self, number: u64, rest: &str) -> bool {
         let written = |text: String| text.strip_prefix('{') == Some(rest);
         let time_ms = self.times_ms.get(number as usize);
@@ -133,7 +134,7 @@ pub fn judge(world: &World, events: u64) {
         };
         assert!(log.contains(in_log), "not in the log: {action}: {message}");
     }
-    // What a killed agent said last may not have reached the stream. The log sums up what repeats.
+    // The last log lines of a killed agent may not have reached the stream. The log sums up what repeats.
     let switches = |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
     let notices = output.notices.iter().filter(|(action, _)| action == "agent.source.switched");
     let reported: Vec<&str> = notices.map(|(_, message)| message.as_str()).collect();

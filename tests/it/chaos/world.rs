@@ -96,14 +96,14 @@ impl World {
         world
     }
 
-    pub fn happen(&mut self, numbers: Range<u64>) {
+    pub fn add_events(&mut self, numbers: Range<u64>) {
         self.written = numbers.end;
         let rows: Vec<Row> = numbers.map(|number| Row::data_center(clock::now_ms(), number)).collect();
         self.times_ms.extend(rows.iter().map(|row| row.time_ms));
         self.sim.insert_all(rows);
     }
 
-    pub fn did(&mut self, what: String) {
+    pub fn log_step(&mut self, what: String) {
         self.script.push(format!("at event {}: {what}", self.written));
     }
 
@@ -161,7 +161,7 @@ impl World {
             let missing = || (0..events).find(|number| !output.numbers.contains_key(number));
             assert!(
                 clock::monotonic() < by && ended.is_none(),
-                "{} of {events} delivered, {:?} is missing; the agent (ended: {ended:?}) said at last\n{}",
+                "{} of {events} delivered, {:?} is missing; the agent (ended: {ended:?}) printed at last\n{}",
                 output.numbers.len(),
                 missing(),
                 tail(&agent.stderr())
@@ -187,10 +187,10 @@ impl World {
         assert_eq!(last.wait(HEALED).code(), Some(0), "{}", last.stderr());
     }
 
-    /// What all runs of the agent have said.
+    /// The logs of all runs of the agent.
     pub fn log(&self) -> String {
-        let said = |run| fs::read(self.host.path(&format!("stderr.{run}"))).unwrap();
-        (1..=self.runs).map(|run| String::from_utf8_lossy(&said(run)).into_owned()).collect()
+        let printed = |run| fs::read(self.host.path(&format!("stderr.{run}"))).unwrap();
+        (1..=self.runs).map(|run| String::from_utf8_lossy(&printed(run)).into_owned()).collect()
     }
 
     pub fn summary(&self) -> String {
@@ -213,13 +213,13 @@ impl Drop for World {
     }
 }
 
-fn tail(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().collect();
+fn tail(printed: &str) -> String {
+    let lines: Vec<&str> = printed.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-/// What runs the agent as another user and with mounts of its own, as far as this process may: root reads what it has no
-/// permission for.
+/// What runs the agent as another user and with mounts of its own, as far as this process may: root reads what it has
+/// no permission for.
 fn wrapper(host: &Host) -> (Vec<&'static str>, bool) {
     const AS_NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     fs::set_permissions(host.path(""), Permissions::from_mode(0o755)).unwrap();

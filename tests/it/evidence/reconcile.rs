@@ -155,7 +155,7 @@ impl Protocol for Cluster {
         Reply::new(200, json!({"errors": false, "items": items}).to_string())
     }
 
-    fn names_events(&self) -> bool {
+    fn reports_each_event(&self) -> bool {
         true
     }
 }

@@ -1,6 +1,6 @@
 //! Files whose names say a day that has not come, and files that grow although there is a newer one.
 
-use crate::rig::{Host, Writer, file_name, judge, sweeps_once};
+use crate::rig::{Host, Writer, file_name, judge, wait_for_sweep};
 use confluence_audit_agent::clock;
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -34,7 +34,7 @@ fn a_half_line_waits_with(other: &str) {
             now().duration_since(written).unwrap_or_default() > Duration::from_secs(3)
         });
         if round == 0 {
-            sweeps_once(&host, &mut agent);
+            wait_for_sweep(&host, &mut agent);
         }
         assert_eq!(host.delivered(), 10 + round, "{other}: {}", agent.stderr());
         file.write(&line[60..]);
@@ -42,7 +42,7 @@ fn a_half_line_waits_with(other: &str) {
     }
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
-    assert_eq!(agent.said("cannot be read"), 0, "{}", agent.stderr());
+    assert_eq!(agent.log_count("cannot be read"), 0, "{}", agent.stderr());
 }
 
 /// A clock that was far ahead has left a file. It may even be written to: it is of a day that has not come.
@@ -77,8 +77,8 @@ fn f90_a_true_successor_finishes_a_file() {
     agent.until("the rest is delivered when there is a successor", || host.delivered() == 16);
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
-    let said = host.check().stdout;
-    assert!(said.contains("dated more than two days ahead"), "{said}");
+    let printed = host.check().stdout;
+    assert!(printed.contains("dated more than two days ahead"), "{printed}");
 }
 
 /// Of files put back in a wrong order the rest is not waited for for ever.

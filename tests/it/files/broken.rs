@@ -53,8 +53,8 @@ fn one_broken_entry(name: &str, is_dir: bool) {
     let Some(mount) = DeadMount::on(&broken) else {
         return;
     };
-    agent.until_said(broken.to_str().unwrap());
-    agent.until_said("not connected");
+    agent.until_logged(broken.to_str().unwrap());
+    agent.until_logged("not connected");
     let next = writer.create(&file_name(6, 0));
     writer.append(&next, 10);
     agent.until("a new file next to it is delivered", || host.delivered() == before + 10);
@@ -62,16 +62,16 @@ fn one_broken_entry(name: &str, is_dir: bool) {
     let mut agent = host.start();
     writer.append(&next, 10);
     agent.until("it goes on after a restart", || host.delivered() == before + 20);
-    agent.until_said(broken.to_str().unwrap());
-    let said = host.check();
-    let reported = said.stdout.contains(broken.to_str().unwrap());
-    assert_eq!(reported, !is_dir, "only an audit file is missed: {}", said.stdout);
-    assert!(said.stdout.contains("all readable"), "{}", said.stdout);
+    agent.until_logged(broken.to_str().unwrap());
+    let printed = host.check();
+    let reported = printed.stdout.contains(broken.to_str().unwrap());
+    assert_eq!(reported, !is_dir, "only an audit file is missed: {}", printed.stdout);
+    assert!(printed.stdout.contains("all readable"), "{}", printed.stdout);
     drop(mount);
     if let Some(hidden) = hidden {
         writer.append(&hidden, 10);
         agent.until("it is read when it has healed", || host.delivered() == writer.count());
-        agent.until_said("can be read again");
+        agent.until_logged("can be read again");
     }
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
@@ -119,10 +119,10 @@ fn f89_a_broken_entry_of_the_quarantine_hides_no_other() {
     let (listed, reported) = (text(&output.stdout), text(&output.stderr));
     assert!(listed.contains(&second[..12]) && !listed.contains(&first[..12]), "{listed}{reported}");
     assert!(reported.contains(broken.to_str().unwrap()), "{reported}");
-    let said = host.check().stdout;
-    assert!(said.contains("1 event is kept") && said.contains(broken.to_str().unwrap()), "{said}");
+    let printed = host.check().stdout;
+    assert!(printed.contains("1 event is kept") && printed.contains(broken.to_str().unwrap()), "{printed}");
     let mut agent = host.start();
-    agent.until_said(broken.to_str().unwrap());
-    agent.until_said("events=1");
+    agent.until_logged(broken.to_str().unwrap());
+    agent.until_logged("events=1");
     assert_eq!(agent.stop(), 0);
 }

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A host that follows one live file, and the file.
+/// A host that follows one growing file, and the file.
 fn following(pattern: &str, seed: u64) -> (Host, Writer, LogFile) {
     let mut host = Host::new();
     host.set("files", &format!("[\"{}/{pattern}\"]", host.audit().display()));
@@ -31,25 +31,26 @@ fn gzip_file(path: &Path) -> PathBuf {
 }
 
 #[track_caller]
-fn all_is_delivered(agent: &mut Agent, host: &Host, writer: &Writer) {
+fn until_all_delivered(agent: &mut Agent, host: &Host, writer: &Writer) {
     agent.until("everything is delivered", || host.delivered() >= writer.count());
 }
 
-/// F87: sixteen rotations by copying and truncating without a pause after the last burst; the copies do not match the pattern.
+/// F87: sixteen rotations by copying and truncating without a pause after the last burst; the copies do not match the
+/// pattern.
 #[test]
 fn f87_copytruncate_loses_nothing_that_the_copy_has() {
     for pattern in ["audit.log", "audit.log*"] {
         let (host, mut writer, mut file) = following(pattern, 87);
-        file.hold();
+        file.keep_open();
         let mut agent = host.start();
         for rotation in 0..16 {
             writer.append(&file, 20);
-            all_is_delivered(&mut agent, &host, &writer);
+            until_all_delivered(&mut agent, &host, &writer);
             writer.append(&file, 20);
             let copy = host.audit().join(format!("audit.log.{rotation}"));
             writer.copy_and_truncate(&mut file, &copy);
             writer.append(&file, 1);
-            all_is_delivered(&mut agent, &host, &writer);
+            until_all_delivered(&mut agent, &host, &writer);
         }
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         judge(&writer, &host.events()).is_exact();
@@ -61,7 +62,7 @@ fn f87_copytruncate_loses_nothing_that_the_copy_has() {
 fn f87_copytruncate_while_stopped() {
     for (pattern, compressed) in [("audit.log", false), ("audit.log*", false), ("audit.log*", true)] {
         let (host, mut writer, mut file) = following(pattern, 88);
-        file.hold();
+        file.keep_open();
         for rotation in 0..3 {
             writer.append(&file, 50);
             host.once_ok();
@@ -78,28 +79,28 @@ fn f87_copytruncate_while_stopped() {
     }
 }
 
-/// F86: copies of a delivered file, made while the agent runs and while it does not, whole and of its beginning; what is written to
-/// one of them is new.
+/// F86: copies of a delivered file, made while the agent runs and while it does not, whole and of its beginning; what
+/// is written to one of them is new.
 #[test]
 fn f86_copies_are_not_delivered_again() {
     let host = Host::new();
     let (mut writer, file) = host.audit_file(86, 300);
     let mut agent = host.start();
-    all_is_delivered(&mut agent, &host, &writer);
+    until_all_delivered(&mut agent, &host, &writer);
     let content = fs::read(&file.path).unwrap();
     let copies = ["old-1.audit.log", &file_name(4, 0), &file_name(6, 0)].map(|name| host.audit().join(name));
     append(&copies[0], &content);
-    agent.until_said("starts with content that was delivered");
+    agent.until_logged("starts with content that was delivered");
     assert_eq!(agent.stop(), 0);
     append(&copies[1], &content[..content.len() / 2]);
     append(&copies[2], &content);
     let mut agent = host.start();
     let next = writer.create(&file_name(7, 0));
     writer.append(&next, 10);
-    all_is_delivered(&mut agent, &host, &writer);
+    until_all_delivered(&mut agent, &host, &writer);
     let copy = LogFile::of(&copies[2], file.number);
     writer.append(&copy, 10);
-    all_is_delivered(&mut agent, &host, &writer);
+    until_all_delivered(&mut agent, &host, &writer);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     host.once_ok();
     judge(&writer, &host.events()).is_exact();
@@ -124,7 +125,8 @@ fn f86_a_copy_of_what_is_gone_is_recognised() {
     judge(&writer, &host.events()).is_exact();
 }
 
-/// F88: a file is compressed before it was read, after a part of it was, and after all of it was; the agent is killed within.
+/// F88: a file is compressed before it was read, after a part of it was, and after all of it was; the agent is killed
+/// within.
 #[test]
 fn f88_compressed_files_are_read() {
     let mut host = Host::new();
@@ -147,7 +149,7 @@ fn f88_compressed_files_are_read() {
     agent.signal(Signal::KILL);
     agent.wait(SOON);
     let mut agent = host.start();
-    all_is_delivered(&mut agent, &host, &writer);
+    until_all_delivered(&mut agent, &host, &writer);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     gzip_file(&third.path);
     let once = host.once_ok();

@@ -40,7 +40,7 @@ impl Link {
     }
 
     /// What is said of it.
-    fn why(self) -> &'static str {
+    fn expected_reason(self) -> &'static str {
         match self {
             Link::Own => "follows",
             Link::Foreign => "belongs to `nobody`",
@@ -68,23 +68,23 @@ fn written(host: &Host) -> Writer {
 #[track_caller]
 fn agree(host: &Host, writer: &Writer, link: Link, at: &Path, what: &str) {
     let (once, check) = (host.once(), host.check());
-    let said = format!("{what} {link:?}:\n{}\n{}", once.stderr, check.stdout);
+    let printed = format!("{what} {link:?}:\n{}\n{}", once.stderr, check.stdout);
     let shown = format!("`{}`", at.display());
     if link == Link::Own {
-        assert_eq!((once.code, check.code), (0, 0), "{said}");
-        assert!(check.stdout.contains(&format!("follows the symbolic link {shown}")), "{said}");
-        assert!(check.stdout.contains("all readable"), "{said}");
+        assert_eq!((once.code, check.code), (0, 0), "{printed}");
+        assert!(check.stdout.contains(&format!("follows the symbolic link {shown}")), "{printed}");
+        assert!(check.stdout.contains("all readable"), "{printed}");
         judge(writer, &host.events()).is_exact();
     } else {
-        let refusal = format!("{shown} is a symbolic link that {}", link.why());
+        let refusal = format!("{shown} is a symbolic link that {}", link.expected_reason());
         let refused =
             |text: &str| text.lines().find_map(|line| Some(line[line.find(&refusal)?..].to_owned()));
-        assert_eq!(check.code, 75, "{said}");
+        assert_eq!(check.code, 75, "{printed}");
         let (by_run, by_check) = (refused(&once.stderr), refused(&check.stdout));
         let sentence = |text: &str| text.split(&[';', '='][..]).next().unwrap().to_owned();
-        let (run, check) = (by_run.expect(&said), by_check.expect(&said));
-        assert_eq!(sentence(&run), sentence(&check), "{said}");
-        assert_eq!(host.delivered(), 0, "{said}");
+        let (run, check) = (by_run.expect(&printed), by_check.expect(&printed));
+        assert_eq!(sentence(&run), sentence(&check), "{printed}");
+        assert_eq!(host.delivered(), 0, "{printed}");
     }
 }
 
@@ -144,8 +144,8 @@ fn f91_chains_and_loops() {
     fs::remove_dir_all(&log).unwrap();
     symlink("log", &log).unwrap();
     let (once, check) = (host.once(), host.check());
-    for said in [&once.stderr, &check.stdout] {
-        assert!(said.contains("symbolic link"), "{said}");
+    for printed in [&once.stderr, &check.stdout] {
+        assert!(printed.contains("symbolic link"), "{printed}");
     }
     assert_eq!((once.code, check.code), (75, 75));
 }
@@ -197,5 +197,5 @@ fn f91_a_file_with_several_names_is_read_once() {
     agent.until("it goes on by another name", || host.delivered() >= writer.count());
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
-    assert!(agent.said("has another path") <= 1, "{}", agent.stderr());
+    assert!(agent.log_count("has another path") <= 1, "{}", agent.stderr());
 }

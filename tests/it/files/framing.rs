@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use std::fs;
 
 /// Proves that the agent has looked at all its files several times: an older file grows and each growth is delivered.
-fn looks_five_times(host: &Host, agent: &mut Agent, writer: &mut Writer) {
+fn wait_for_five_reads(host: &Host, agent: &mut Agent, writer: &mut Writer) {
     let older = writer.create(&file_name(1, 0));
     for _ in 0..5 {
         let before = host.delivered();
@@ -23,10 +23,10 @@ fn no_partial(mut host: Host) {
     let record = writer.record(&file);
     let (half, rest) = record.split_at(record.len() * 6 / 10);
     file.write(half);
-    looks_five_times(&host, &mut agent, &mut writer);
+    wait_for_five_reads(&host, &mut agent, &mut writer);
     let (body, end) = rest.split_at(rest.len() - 1);
     file.write(body);
-    looks_at_another(&host, &mut agent, &mut writer);
+    wait_for_read_of_another_file(&host, &mut agent, &mut writer);
     assert_eq!(host.delivered(), writer.count() - 1, "nothing of the one without its end");
     file.write(end);
     agent.until("the record is delivered", || host.delivered() == writer.count());
@@ -34,7 +34,7 @@ fn no_partial(mut host: Host) {
     judge(&writer, &host.events()).is_exact();
 }
 
-fn looks_at_another(host: &Host, agent: &mut Agent, writer: &mut Writer) {
+fn wait_for_read_of_another_file(host: &Host, agent: &mut Agent, writer: &mut Writer) {
     let before = host.delivered();
     let other = writer.create(&file_name(2, 0));
     writer.append(&other, 1);
@@ -114,7 +114,7 @@ fn terminal_unterminated(host: &Host) {
     whole.write(&record[..record.len() - 1]);
     let mut agent = host.start();
     agent.until("the ended ones are delivered", || host.delivered() == 2);
-    looks_five_times(host, &mut agent, &mut writer);
+    wait_for_five_reads(host, &mut agent, &mut writer);
     assert_eq!(host.delivered(), 7, "the file may still grow");
 
     let broken = writer.create(&file_name(5, 1));

@@ -1,6 +1,6 @@
 //! Limits of the host: descriptors, inotify, disk held by deleted files.
 
-use super::rotation::drains_predecessor;
+use super::rotation::rotate_while_writing;
 use crate::rig::{Host, Writer, descriptors, file_name, judge, oracle, skip};
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// How many files below `dir` a process holds open, and of these how many are deleted.
-fn held(pid: u32, dir: &Path) -> (usize, usize) {
+fn open_descriptors(pid: u32, dir: &Path) -> (usize, usize) {
     let files: Vec<PathBuf> = descriptors(pid)
         .into_iter()
         .filter(|path| path.to_string_lossy().contains(".audit.log") && path.starts_with(dir))
@@ -35,12 +35,12 @@ fn f14_emfile() {
     let mut agent = host.start_as(&["prlimit", "--nofile=32:32"]);
     let (pid, mut most) = (agent.pid(), 0);
     agent.until("all is delivered", || {
-        most = most.max(held(pid, &host.audit()).0);
+        most = most.max(open_descriptors(pid, &host.audit()).0);
         host.delivered() >= writer.count()
     });
     assert_eq!(agent.stop(), 0);
     assert!((1..=8).contains(&most), "{most} audit files were open at once");
-    assert_eq!(agent.said("no file descriptor"), 0, "{}", agent.stderr());
+    assert_eq!(agent.log_count("no file descriptor"), 0, "{}", agent.stderr());
     judge(&writer, &host.events()).is_exact();
 }
 
@@ -57,7 +57,8 @@ fn f14_emfile_waits() {
     judge(&writer, &host.events()).is_exact();
 }
 
-/// Ten files are rotated and deleted while the sink takes nothing. Four are held, and of the others the ledger has every byte.
+/// Ten files are rotated and deleted while the sink takes nothing. Four are held, and of the others the ledger has
+/// every byte.
 #[test]
 fn f15_deleted_pin_cap() {
     let mut host = Host::new();
@@ -76,11 +77,11 @@ fn f15_deleted_pin_cap() {
     command.stdout(Stdio::piped());
     let mut agent = host.spawn(command);
     let pid = agent.pid();
-    agent.until("what comes next is held open", || held(pid, &host.audit()).0 == 8);
+    agent.until("what comes next is held open", || open_descriptors(pid, &host.audit()).0 == 8);
     let contents: Vec<(PathBuf, Vec<u8>)> =
         files.iter().map(|file| (file.path.clone(), fs::read(&file.path).unwrap())).collect();
     files[..10].iter().for_each(|file| fs::remove_file(&file.path).unwrap());
-    agent.until("four are held", || held(pid, &host.audit()).1 == 4);
+    agent.until("four are held", || open_descriptors(pid, &host.audit()).1 == 4);
 
     let output = Arc::new(Mutex::new(Vec::new()));
     let mut pipe = agent.child().stdout.take().unwrap();
@@ -133,7 +134,7 @@ fn f60_inotify_enospc() {
     let script = format!("{none}; exec \"$@\"");
     let mut host = Host::new();
     host.set("sweep_interval", "\"100ms\"");
-    let agent = drains_predecessor(&host, &["unshare", "-Ur", "sh", "-c", &script, "sh"]);
-    assert_eq!(agent.said("inotify instances"), 1, "{}", agent.stderr());
-    assert_eq!(agent.said("WARN"), 1, "{}", agent.stderr());
+    let agent = rotate_while_writing(&host, &["unshare", "-Ur", "sh", "-c", &script, "sh"]);
+    assert_eq!(agent.log_count("inotify instances"), 1, "{}", agent.stderr());
+    assert_eq!(agent.log_count("WARN"), 1, "{}", agent.stderr());
 }

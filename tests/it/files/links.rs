@@ -2,7 +2,7 @@
 //!
 //! Links here are another user's; those that are followed have `followed.rs`.
 
-use crate::rig::{Host, Writer, append, file_name, foreign_link, judge, skip, sweeps_once};
+use crate::rig::{Host, Writer, append, file_name, foreign_link, judge, skip, wait_for_sweep};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
@@ -24,7 +24,7 @@ fn foreign(host: &Host) -> (PathBuf, Vec<u8>) {
 }
 
 #[track_caller]
-fn nothing_of_it(host: &Host, (path, content): &(PathBuf, Vec<u8>)) {
+fn assert_not_read(host: &Host, (path, content): &(PathBuf, Vec<u8>)) {
     assert_eq!(fs::read(path).unwrap(), *content, "the target is as it was");
     let output = fs::read_to_string(host.output()).unwrap_or_default();
     assert!(!output.contains("foreign"), "{output}");
@@ -48,13 +48,13 @@ fn f58_symlink_final() {
     agent.until("another real file is delivered", || host.delivered() == 20);
     fs::remove_file(&old.path).unwrap();
     foreign_link(&target.0, &old.path);
-    sweeps_once(&host, &mut agent);
+    wait_for_sweep(&host, &mut agent);
     writer.append(&file, 10);
     agent.until("the real file goes on", || host.delivered() == 30);
     assert_eq!(agent.stop(), 0);
-    nothing_of_it(&host, &target);
+    assert_not_read(&host, &target);
     judge(&writer, &host.events()).is_exact();
-    assert!(agent.said("a symbolic link that belongs to") > 0, "{}", agent.stderr());
+    assert!(agent.log_count("a symbolic link that belongs to") > 0, "{}", agent.stderr());
 }
 
 /// The audit directory, or one above it, is a link.
@@ -76,7 +76,7 @@ fn f58_symlink_parent() {
             return;
         }
         let mut agent = host.start();
-        agent.until_said("symbolic link");
+        agent.until_logged("symbolic link");
         assert_eq!(agent.stop(), 0);
         assert_eq!(host.delivered(), 0);
         assert!(!agent.stderr().contains("foreign secret"));
@@ -107,9 +107,9 @@ fn f58_swap_after() {
         fs::rename(&aside, &audit).unwrap();
     };
     swap();
-    agent.until_said("symbolic link");
+    agent.until_logged("symbolic link");
     back();
-    agent.until_said("can be read again");
+    agent.until_logged("can be read again");
     writer.append(&file, 10);
     agent.until("it goes on", || host.delivered() == 20);
     // Back and forth under its hands, to come between two of its calls.
@@ -120,7 +120,7 @@ fn f58_swap_after() {
     writer.append(&file, 10);
     agent.until("it goes on", || host.delivered() == 30);
     assert_eq!(agent.stop(), 0);
-    nothing_of_it(&host, &target);
+    assert_not_read(&host, &target);
     judge(&writer, &host.events()).is_exact();
 }
 
@@ -140,14 +140,14 @@ fn f18_fifo_named_like_log() {
         writer.append(&file, 10);
         agent.until("the file flows", || host.delivered() == writer.count());
     }
-    sweeps_once(&host, &mut agent);
+    wait_for_sweep(&host, &mut agent);
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
-    let said = agent.stderr();
-    let reported: Vec<&str> = said.lines().filter(|line| line.contains("not a regular file")).collect();
+    let printed = agent.stderr();
+    let reported: Vec<&str> = printed.lines().filter(|line| line.contains("not a regular file")).collect();
     // The first in full, and the two others as one summary.
-    assert_eq!(reported.len(), 2, "{said}");
-    assert!(reported[1].contains("repeated=2"), "{said}");
+    assert_eq!(reported.len(), 2, "{printed}");
+    assert!(reported[1].contains("repeated=2"), "{printed}");
 }
 
 fn for_all(path: &Path, mode: u32) {
@@ -184,15 +184,15 @@ fn f16_permission_returns() {
     for_all(&host.config(), 0o644);
     let mut agent = host.start_as(&as_nobody);
     agent.until("the file that may be read is delivered", || host.delivered() == 10);
-    agent.until_said("may not read");
-    let said = agent.stderr();
+    agent.until_logged("may not read");
+    let printed = agent.stderr();
     for part in [closed.path.to_str().unwrap(), "`nobody` may not read", "0000 root:root"] {
-        assert!(said.contains(part), "no `{part}` in {said}");
+        assert!(printed.contains(part), "no `{part}` in {printed}");
     }
     chown(&closed.path, None, Some(NOBODY)).unwrap();
     for_all(&closed.path, 0o640);
     agent.until("the file is delivered when it may be", || host.delivered() == 20);
-    agent.until_said("can be read again");
+    agent.until_logged("can be read again");
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
 }

@@ -64,8 +64,8 @@ fn f66_flood() {
     let mut agent = host.start();
     agent.until_within(10 * SOON, "all are delivered", || host.delivered() == 100_000);
     assert_eq!(agent.stop(), 0);
-    let said = agent.stderr();
-    let reported: u64 = said
+    let printed = agent.stderr();
+    let reported: u64 = printed
         .lines()
         .filter(|line| line.contains("a record cannot be read"))
         .map(|line| match line.split_once("repeated=") {
@@ -73,7 +73,7 @@ fn f66_flood() {
             None => 1,
         })
         .sum();
-    assert_eq!(reported, 100_000, "{said}");
+    assert_eq!(reported, 100_000, "{printed}");
     // One summary each ten seconds.
-    assert!(said.lines().count() < 100, "{said}");
+    assert!(printed.lines().count() < 100, "{printed}");
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 const NOBODY: u32 = 65534;
 
-fn no_text(host: &Host, name: &[u8]) -> PathBuf {
+fn path_with_bytes(host: &Host, name: &[u8]) -> PathBuf {
     host.audit().join(OsStr::from_bytes(name))
 }
 
@@ -19,7 +19,8 @@ fn f94_a_name_that_is_no_text_is_a_name() {
     let host = Host::poll_only();
     let mut writer = Writer::new(&host.audit(), 1);
     let mut file = writer.create("made.as.text");
-    let name = |last: u8| no_text(&host, &[b"20260105.\xff\xfe", &[last][..], b".audit.log"].concat());
+    let name =
+        |last: u8| path_with_bytes(&host, &[b"20260105.\xff\xfe", &[last][..], b".audit.log"].concat());
     fs::rename(&file.path, name(b'a')).unwrap();
     file.path = name(b'a');
     writer.append(&file, 10);
@@ -33,18 +34,18 @@ fn f94_a_name_that_is_no_text_is_a_name() {
     file.path = name(b'b');
     writer.append(&file, 10);
     agent.until("it goes on under another name", || host.delivered() == 30);
-    agent.until_said("\\xff\\xfeb.audit.log");
+    agent.until_logged("\\xff\\xfeb.audit.log");
     append(&file.path, b"no record\n");
     agent.until("what is no record is reported", || host.delivered() == 31);
-    agent.until_said("cannot be read");
+    agent.until_logged("cannot be read");
     // In a pattern too, and as a file that nobody has asked for.
-    fs::write(no_text(&host, b"other\x80"), "").unwrap();
-    agent.until_said("other\\x80");
+    fs::write(path_with_bytes(&host, b"other\x80"), "").unwrap();
+    agent.until_logged("other\\x80");
     assert_eq!(agent.stop(), 0);
     let events = fs::read_to_string(host.output()).unwrap();
     assert!(events.contains(r"20260105.\\xff\\xfeb.audit.log"), "{}", &events[..2000]);
-    let said = host.check().stdout;
-    assert!(said.contains(r"\xff\xfeb.audit.log") && said.contains(r"other\x80"), "{said}");
+    let printed = host.check().stdout;
+    assert!(printed.contains(r"\xff\xfeb.audit.log") && printed.contains(r"other\x80"), "{printed}");
     let records: Vec<_> = host.events().into_iter().take(30).collect();
     judge(&writer, &records).is_exact();
 }
@@ -87,8 +88,8 @@ fn f94_a_hard_link_to_another_users_file_is_refused() {
     fs::hard_link(&file.path, host.path("backup")).unwrap();
     let mut agent = host.start();
     agent.until("the other file is delivered", || host.delivered() == 10);
-    agent.until_said(planted.to_str().unwrap());
-    agent.until_said("belongs to `root`, its directory to `nobody`, and it has 2 hard links");
+    agent.until_logged(planted.to_str().unwrap());
+    agent.until_logged("belongs to `root`, its directory to `nobody`, and it has 2 hard links");
     writer.append(&file, 10);
     agent.until("it goes on", || host.delivered() == 20);
     let check = host.check();

@@ -18,7 +18,7 @@ fn with_fixture_home() -> Host {
 }
 
 /// What fixtures/README.md says of each file: events, pipeline errors, flawed ones.
-fn stated() -> BTreeMap<String, [usize; 3]> {
+fn expected_counts() -> BTreeMap<String, [usize; 3]> {
     let readme = fs::read_to_string(fixtures().join("README.md")).unwrap();
     let mut out = BTreeMap::new();
     for line in readme.lines() {
@@ -41,7 +41,8 @@ fn a_home_is_delivered_once_and_then_what_is_new() {
     let host = with_fixture_home();
     let first = host.once_ok();
     let events = host.events();
-    let mut counted: BTreeMap<String, [usize; 3]> = stated().into_keys().map(|name| (name, [0; 3])).collect();
+    let mut counted: BTreeMap<String, [usize; 3]> =
+        expected_counts().into_keys().map(|name| (name, [0; 3])).collect();
     for event in &events {
         let path = Path::new(event.text("/log/file/path"));
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -50,7 +51,7 @@ fn a_home_is_delivered_once_and_then_what_is_new() {
         counts[1] += usize::from(event.is_pipeline_error());
         counts[2] += usize::from(is_flawed(event));
     }
-    assert_eq!(counted, stated());
+    assert_eq!(counted, expected_counts());
     let ids: BTreeSet<&str> = events.iter().map(|event| event.id.as_str()).collect();
     assert_eq!(ids.len(), events.len(), "every event has an id of its own");
     // The one without its line end waits until its file has been quiet for long enough.
@@ -66,9 +67,9 @@ fn a_home_is_delivered_once_and_then_what_is_new() {
     second.logged("wiki: nothing is new");
     assert_eq!(host.delivered(), events.len());
 
-    let live = host.audit().join("20260112.00001.audit.log");
-    let line = fs::read(&live).unwrap().split_inclusive(|&b| b == b'\n').next().unwrap().to_owned();
-    append(&live, &line);
+    let growing = host.audit().join("20260112.00001.audit.log");
+    let line = fs::read(&growing).unwrap().split_inclusive(|&b| b == b'\n').next().unwrap().to_owned();
+    append(&growing, &line);
     let third = host.once();
     third.logged("wiki: delivered 1 event to local");
     assert_eq!(host.delivered(), events.len() + 1);
@@ -174,15 +175,15 @@ fn bytes_of(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 #[test]
 fn a_dry_run_prints_and_changes_nothing() {
     let host = with_fixture_home();
-    let events: usize = stated().values().map(|counts| counts[0]).sum();
+    let events: usize = expected_counts().values().map(|counts| counts[0]).sum();
     let first = host.once_with(&["--once", "--dry-run"]);
     assert_eq!(first.code, 0, "{}", first.stderr);
     assert_eq!(first.stdout.lines().count(), events);
     assert!(!host.state().exists() && !host.output().exists());
 
     host.once_ok();
-    let live = host.audit().join("20260112.00001.audit.log");
-    append(&live, b"{bad}\n{bad}\n{bad}\n");
+    let growing = host.audit().join("20260112.00001.audit.log");
+    append(&growing, b"{bad}\n{bad}\n{bad}\n");
     let before = (bytes_of(&host.state()), bytes_of(&host.path("out")));
     for _ in 0..2 {
         let dry = host.once_with(&["--once", "--dry-run"]);
@@ -215,11 +216,11 @@ fn f115_a_dry_run_ends_unless_it_is_to_follow() {
     writer.append(&file, 2);
     agent.until("what comes is printed", || lines() == 5);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    let said = agent.stderr();
-    assert!(said.contains("nothing was delivered or stored"), "{said}");
-    assert!(said.contains("wiki: would deliver 5 events to local"), "{said}");
+    let printed = agent.stderr();
+    assert!(printed.contains("nothing was delivered or stored"), "{printed}");
+    assert!(printed.contains("wiki: would deliver 5 events to local"), "{printed}");
     for word in ["is delivered", "checkpointed", ": delivered"] {
-        assert!(!said.contains(word), "{word}: {said}");
+        assert!(!printed.contains(word), "{word}: {printed}");
     }
     assert!(!host.state().exists() && !host.output().exists());
     for wrong in [&["--follow"][..], &["--dry-run", "--once", "--follow"]] {
@@ -244,13 +245,13 @@ fn the_summary_of_a_run_is_logged_after_the_repeats() {
     append(&host.audit().join(file_name(5, 0)), &b"{bad}\n".repeat(20));
     agent.until("all is delivered", || host.delivered() == 43);
     assert_eq!(agent.stop(), 0);
-    let said = agent.stderr();
-    let place = |text: &str| said.find(text).unwrap_or_else(|| panic!("no {text:?} in {said}"));
-    assert!(place("again: a record cannot be read") < place("stopped: everything"), "{said}");
+    let printed = agent.stderr();
+    let place = |text: &str| printed.find(text).unwrap_or_else(|| panic!("no {text:?} in {printed}"));
+    assert!(place("again: a record cannot be read") < place("stopped: everything"), "{printed}");
 }
 
-/// What a host crash leaves behind stands at the end of the file until something more is written: what came before it is
-/// delivered once, however often the agent starts.
+/// What a host crash leaves behind stands at the end of the file until something more is written: what came before it
+/// is delivered once, however often the agent starts.
 #[test]
 fn f11_a_nul_tail_repeats_nothing() {
     let host = Host::new();

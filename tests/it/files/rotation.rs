@@ -8,7 +8,7 @@ use std::path::Path;
 const TRUNCATED: &str = "was truncated or rewritten";
 
 /// A writer appends to a file for a while after the next one has appeared, and after that one was read.
-pub fn drains_predecessor(host: &Host, wrapper: &[&str]) -> Agent {
+pub fn rotate_while_writing(host: &Host, wrapper: &[&str]) -> Agent {
     let mut writer = Writer::new(&host.audit(), 1);
     let mut agent = host.start_as(wrapper);
     let mut file = writer.create(&file_name(5, 0));
@@ -32,12 +32,12 @@ pub fn drains_predecessor(host: &Host, wrapper: &[&str]) -> Agent {
 
 #[test]
 fn f01_drains_predecessor() {
-    drains_predecessor(&Host::new(), &[]);
+    rotate_while_writing(&Host::new(), &[]);
 }
 
 #[test]
 fn f13_poll_only_f01_drains_predecessor() {
-    drains_predecessor(&Host::poll_only(), &[]);
+    rotate_while_writing(&Host::poll_only(), &[]);
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -60,7 +60,8 @@ fn rotated_while_down(mut host: Host, style: Style, stop: Signal) {
         writer.append(&file, 500);
     }
     if style == Style::RenameAndDeleteTheReadOne {
-        // It must be checkpointed as well: an output is cut to the checkpoint, and what is deleted cannot be read again.
+        // It must be checkpointed as well: an output is cut to the checkpoint, and what is deleted cannot be read
+        // again.
         assert_eq!(agent.stop(), 0);
         agent = host.start();
         let (pid, path) = (agent.pid(), file.path.clone());
@@ -110,7 +111,8 @@ fn f13_poll_only_f02_rotated_while_down() {
 
 /// Renamed and deleted under the agent's hands, by a writer that goes on writing to its old descriptor.
 fn rotated_while_running(mut host: Host) {
-    // Eleven files within the shutdown timeout: what a cap on open files does to a deleted one is not the question here.
+    // Eleven files within the shutdown timeout: what a cap on open files does to a deleted one is not the question
+    // here.
     host.set("open_files_max", "64");
     host.set("deleted_files_max", "64");
     // Nor is it how long the writer takes between deleting a file and writing to it once more.
@@ -119,7 +121,7 @@ fn rotated_while_running(mut host: Host) {
     let mut writer = Writer::new(&host.audit(), 3);
     let mut agent = host.start();
     let mut file = writer.create("wiki.audit.log");
-    file.hold();
+    file.keep_open();
     for rotation in 1..=5 {
         writer.append(&file, 50);
         let next = writer.rename_and_create(&mut file, &format!("wiki.audit.log.{rotation}"));
@@ -127,7 +129,7 @@ fn rotated_while_running(mut host: Host) {
         writer.append(&file, 50);
         agent.until("all of both is delivered", || host.delivered() >= writer.count());
         file = next;
-        file.hold();
+        file.keep_open();
     }
     for _ in 0..5 {
         // A deleted file is read to its end when a descriptor was there in time; that is when it was being read.
@@ -138,7 +140,7 @@ fn rotated_while_running(mut host: Host) {
         writer.append(&next, 50);
         agent.until("the deleted one and the new one are delivered", || host.delivered() >= writer.count());
         file = next;
-        file.hold();
+        file.keep_open();
     }
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
@@ -162,7 +164,7 @@ pub fn is_open(pid: u32, path: &Path) -> bool {
 fn copytruncate(host: &Host, running: bool) {
     let mut writer = Writer::new(&host.audit(), 6);
     let mut file = writer.create(&file_name(5, 0));
-    file.hold();
+    file.keep_open();
     writer.append(&file, 50);
     let mut agent = host.start();
     agent.until("the first records are delivered", || host.delivered() >= 50);
@@ -179,7 +181,7 @@ fn copytruncate(host: &Host, running: bool) {
     agent.until("it goes on", || host.delivered() >= writer.count());
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
-    assert_eq!(agent.said(TRUNCATED), 1, "{}", agent.stderr());
+    assert_eq!(agent.log_count(TRUNCATED), 1, "{}", agent.stderr());
 }
 
 #[test]
@@ -200,7 +202,7 @@ fn f04_what_a_cut_file_still_holds_is_recognised() {
     let open = OpenOptions::new().write(true).open(&file.path).unwrap();
     open.set_len(kept).unwrap();
     writer.append(&file, 5);
-    agent.until_said(TRUNCATED);
+    agent.until_logged(TRUNCATED);
     agent.until("what was written since is delivered", || host.delivered() == 15);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     judge(&writer, &host.events()).is_exact();
@@ -228,7 +230,7 @@ fn truncate_and_overtake(host: &Host) {
     agent.until("what came after is delivered", || host.delivered() >= writer.count());
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
-    assert_eq!(agent.said(TRUNCATED), 1, "{}", agent.stderr());
+    assert_eq!(agent.log_count(TRUNCATED), 1, "{}", agent.stderr());
     let events = host.events();
     let reported = events.iter().filter(|event| event.text("/event/action") == "agent.file.tampered");
     assert_eq!(reported.count(), 1);

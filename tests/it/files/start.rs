@@ -13,17 +13,17 @@ fn start_at_end() {
         let file = old.create(&file_name(4, number));
         old.append(&file, 20);
     }
-    let live = old.create(&file_name(5, 0));
-    old.append(&live, 20);
+    let growing = old.create(&file_name(5, 0));
+    old.append(&growing, 20);
     let mut writer = Writer::new(&host.audit(), 1);
-    let begun = writer.record(&live);
+    let begun = writer.record(&growing);
     let (half, rest) = begun.split_at(begun.len() / 2);
-    live.write(half);
+    growing.write(half);
     let first = host.once();
     first.logged("delivered 0 events");
 
-    live.write(rest);
-    writer.append(&live, 5);
+    growing.write(rest);
+    writer.append(&growing, 5);
     let mut agent = host.start();
     agent.until("what is new is delivered", || host.delivered() == writer.count());
     let next = writer.create(&file_name(5, 1));
@@ -62,7 +62,7 @@ fn globs_find_many_files_in_many_directories() {
     for file in files.iter().rev().step_by(20) {
         numbered.append(file, 5);
     }
-    agent.until("the live ones and the late one go on", || host.delivered() == numbered.count());
+    agent.until("the growing ones and the late one go on", || host.delivered() == numbered.count());
     assert_eq!(agent.stop(), 0);
     judge(&numbered, &host.events()).is_exact();
 }

@@ -20,7 +20,7 @@ pub enum Json {
 }
 
 /// What a text means to a reader of the record.
-fn meant(text: &str) -> String {
+fn decoded(text: &str) -> String {
     text.replace([HALF_PAIR, NO_UTF8], "\u{fffd}")
 }
 
@@ -36,7 +36,7 @@ impl Json {
                 for at in (1..order.len()).rev() {
                     order.swap(at, random.below(at as u64 + 1) as usize);
                 }
-                let names: Vec<String> = order.iter().map(|at| meant(&members[*at].0)).collect();
+                let names: Vec<String> = order.iter().map(|at| decoded(&members[*at].0)).collect();
                 for name in &names {
                     let mut places: Vec<usize> = (0..order.len()).filter(|at| names[*at] == *name).collect();
                     let mut of_name: Vec<usize> = places.iter().map(|at| order[*at]).collect();
@@ -56,8 +56,8 @@ impl Json {
             Json::List(elements) => Json::List(elements.iter().map(Json::without_repeated).collect()),
             Json::Object(members) => {
                 let is_last = |at: usize| {
-                    let name = meant(&members[at].0);
-                    members[at + 1..].iter().all(|(other, _)| meant(other) != name)
+                    let name = decoded(&members[at].0);
+                    members[at + 1..].iter().all(|(other, _)| decoded(other) != name)
                 };
                 let kept = (0..members.len()).filter(|at| is_last(*at));
                 Json::Object(
@@ -161,7 +161,7 @@ pub fn read(text: &str) -> Result<Json, String> {
     let json = reader.value()?;
     match reader.at == text.len() {
         true => Ok(json),
-        false => Err(reader.wrong("something more")),
+        false => Err(reader.error_at("something more")),
     }
 }
 
@@ -171,7 +171,7 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    fn wrong(&self, what: &str) -> String {
+    fn error_at(&self, what: &str) -> String {
         format!("{what} at byte {}", self.at)
     }
 
@@ -194,7 +194,7 @@ impl Reader<'_> {
     fn need(&mut self, sign: u8) -> Result<(), String> {
         match self.take(sign) {
             true => Ok(()),
-            false => Err(self.wrong(&format!("no `{}`", char::from(sign)))),
+            false => Err(self.error_at(&format!("no `{}`", char::from(sign)))),
         }
     }
 
@@ -223,7 +223,7 @@ impl Reader<'_> {
             self.blanks();
             let name = self.string()?;
             if !names.insert(name.clone()) {
-                return Err(self.wrong(&format!("`{name}` stands twice")));
+                return Err(self.error_at(&format!("`{name}` stands twice")));
             }
             self.blanks();
             self.need(b':')?;
@@ -274,7 +274,7 @@ impl Reader<'_> {
         }
         match self.at > start {
             true => Ok(()),
-            false => Err(self.wrong("no digit")),
+            false => Err(self.error_at("no digit")),
         }
     }
 
@@ -285,7 +285,7 @@ impl Reader<'_> {
                 return Ok(json);
             }
         }
-        Err(self.wrong("no value"))
+        Err(self.error_at("no value"))
     }
 
     fn string(&mut self) -> Result<String, String> {
@@ -293,13 +293,13 @@ impl Reader<'_> {
         let mut text = String::new();
         loop {
             let Some(letter) = self.text[self.at..].chars().next() else {
-                return Err(self.wrong("no end of a string"));
+                return Err(self.error_at("no end of a string"));
             };
             self.at += letter.len_utf8();
             match letter {
                 '"' => return Ok(text),
                 '\\' => text.push(self.escape()?),
-                '\0'..'\u{20}' => return Err(self.wrong("a control character")),
+                '\0'..'\u{20}' => return Err(self.error_at("a control character")),
                 other => text.push(other),
             }
         }
@@ -325,17 +325,17 @@ impl Reader<'_> {
                 let mut letters = char::decode_utf16(units);
                 match (letters.next(), letters.next()) {
                     (Some(Ok(letter)), None) => letter,
-                    _ => return Err(self.wrong("half a surrogate pair")),
+                    _ => return Err(self.error_at("half a surrogate pair")),
                 }
             }
-            _ => return Err(self.wrong("no escape")),
+            _ => return Err(self.error_at("no escape")),
         })
     }
 
     fn unit(&mut self) -> Result<u16, String> {
         let digits = self.text.get(self.at..self.at + 4).unwrap_or("");
         if digits.len() != 4 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(self.wrong("no four digits"));
+            return Err(self.error_at("no four digits"));
         }
         self.at += 4;
         u16::from_str_radix(digits, 16).map_err(|error| error.to_string())

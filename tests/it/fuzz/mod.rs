@@ -1,9 +1,9 @@
 //! A fuzz target for the writers of all formats: whatever a record holds, its event is one line that every reader of
-//! the format reads in the same way, with the same id. Records are built by structure, see `records`; what is written is
-//! judged by readers that share nothing with the agent.
+//! the format reads in the same way, with the same id. Records are built by structure, see `records`; what is written
+//! is judged by readers that share nothing with the agent.
 //!
-//! `FUZZ_SECONDS=…` is how long it goes on (30), `FUZZ_RECORDS=…` instead of it how many records are tried, and `SEED=…`
-//! the first record's seed; the next one's is greater by one. A long run, with the checks of debug builds:
+//! `FUZZ_SECONDS=…` is how long it goes on (30), `FUZZ_RECORDS=…` instead of it how many records are tried, and
+//! `SEED=…` the first record's seed; the next one's is greater by one. A long run, with the checks of debug builds:
 //! `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true FUZZ_RECORDS=5000000 cargo test --release --test it f101_fuzz --
 //! --nocapture`.
 
@@ -18,7 +18,7 @@ use confluence_audit_agent::format::{Agent, Context, Event, EventBuffer, Format,
 use confluence_audit_agent::notice::{self, Notice};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::sink::syslog::message::MessageWriter;
-use confluence_audit_agent::sink::{BatchEvent, Label};
+use confluence_audit_agent::sink::{BatchEvent, HeaderFields};
 use json::{Json, Style};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -111,7 +111,7 @@ impl Target {
         if is_record && !is_mutated && line.len() < COMPARED_BYTES_MAX {
             let mut again = Vec::new();
             json::write(&record.reordered(random), style, random, &mut again);
-            assert_eq!(id_of(&again), id, "{}", shown(&again));
+            assert_eq!(id_of(&again), id, "{}", start_of(&again));
             self.compare(&record, id, random);
         }
         if random.below(50) == 0 {
@@ -149,7 +149,7 @@ impl Target {
                 FormatKind::Ocsf => event.get("raw_data"),
                 _ => continue,
             };
-            assert_eq!(original.and_then(Json::text), Some(&*read), "{name:?}: {}", shown(line));
+            assert_eq!(original.and_then(Json::text), Some(&*read), "{name:?}: {}", start_of(line));
         }
         (item.id, matches!(content, Parsed::Record(_)))
     }
@@ -163,7 +163,7 @@ impl Target {
         line: &[u8],
         random: &mut Random,
     ) -> Json {
-        let wrong = |what: &str| format!("{name:?}: {what}: {}\nof {}", shown(bytes), shown(line));
+        let wrong = |what: &str| format!("{name:?}: {what}: {}\nof {}", start_of(bytes), start_of(line));
         let text = std::str::from_utf8(bytes).unwrap_or_else(|error| panic!("{}", wrong(&error.to_string())));
         // A record may have tabs between its members, and `raw` leaves them.
         let control = text.chars().find(|c| *c < ' ' && (name != FormatKind::Raw || *c != '\t'));
@@ -193,7 +193,7 @@ impl Target {
     fn check_frames(&self, event: &[u8], id: EventId, json: &Json, random: &mut Random) {
         let mut frames = Vec::new();
         for framing in [Framing::OctetCounting, Framing::Newline] {
-            let written = BatchEvent { end: 0, id, time_ms: 0, label: Label::default() };
+            let written = BatchEvent { end: 0, id, time_ms: 0, header_fields: HeaderFields::default() };
             self.writer.frame(framing, &written, event, &mut frames);
         }
         let text = String::from_utf8(frames).unwrap();
@@ -214,7 +214,7 @@ impl Target {
         json::write(record, Style::default(), random, &mut lines[0]);
         json::write(&record.without_repeated(), Style::default(), random, &mut lines[1]);
         let ids = [id_of(&lines[0]), id_of(&lines[1])];
-        assert_eq!(ids, [id; 2], "{}", shown(&lines[0]));
+        assert_eq!(ids, [id; 2], "{}", start_of(&lines[0]));
         // What is broken is reported, wherever it is.
         if records::is_broken(record) {
             return;
@@ -234,7 +234,7 @@ impl Target {
             out.bytes
         });
         let name = FormatKind::ALL[at];
-        assert_eq!(shown(&repeated), shown(&plain), "{name:?}: {}", shown(&lines[0]));
+        assert_eq!(start_of(&repeated), start_of(&plain), "{name:?}: {}", start_of(&lines[0]));
     }
 
     fn check_notice(&self, random: &mut Random) {
@@ -284,7 +284,7 @@ fn mutate(line: &mut Vec<u8>, random: &mut Random) {
 }
 
 /// For a message: the beginning of what may be long.
-fn shown(bytes: &[u8]) -> String {
+fn start_of(bytes: &[u8]) -> String {
     let end = bytes.len().min(100_000);
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }

@@ -141,16 +141,16 @@ fn pick<'a>(random: &mut Random, from: &[&'a str]) -> &'a str {
     from[random.below(from.len() as u64) as usize]
 }
 
-fn chance(random: &mut Random, one_in: u64) -> bool {
+fn one_in(random: &mut Random, one_in: u64) -> bool {
     random.below(one_in) == 0
 }
 
 /// Text that somebody may have typed.
 pub fn text(random: &mut Random) -> String {
-    if chance(random, 12) {
+    if one_in(random, 12) {
         return String::new();
     }
-    if chance(random, 4000) {
+    if one_in(random, 4000) {
         let piece = pick(random, PIECES);
         let bytes = [300, 5000, 70_000][random.below(3) as usize];
         return piece.repeat(bytes / piece.len() + 1);
@@ -167,7 +167,7 @@ fn value(depth: u32, random: &mut Random) -> Json {
     match random.below(if depth < 5 { 12 } else { 8 }) {
         0 | 1 => Json::Null,
         2 => Json::Text(String::new()),
-        3 => Json::Bool(chance(random, 2)),
+        3 => Json::Bool(one_in(random, 2)),
         4 => number(random),
         5 => Json::List(Vec::new()),
         6 => Json::Object(Vec::new()),
@@ -186,8 +186,8 @@ fn value(depth: u32, random: &mut Random) -> Json {
 }
 
 /// What a member holds: mostly what belongs there.
-fn mostly(usual: Json, random: &mut Random) -> Json {
-    if chance(random, 6) { value(1, random) } else { usual }
+fn usually(usual: Json, random: &mut Random) -> Json {
+    if one_in(random, 6) { value(1, random) } else { usual }
 }
 
 fn some_text(random: &mut Random) -> Json {
@@ -198,18 +198,18 @@ fn some_text(random: &mut Random) -> Json {
 fn object(members: Vec<(&str, Json)>, random: &mut Random) -> Json {
     let mut all = Vec::new();
     for (name, usual) in members {
-        if chance(random, 8) {
+        if one_in(random, 8) {
             continue;
         }
-        if chance(random, 10) {
+        if one_in(random, 10) {
             all.push((name.to_owned(), value(1, random)));
         }
-        all.push((name.to_owned(), mostly(usual, random)));
-        if chance(random, 20) {
+        all.push((name.to_owned(), usually(usual, random)));
+        if one_in(random, 20) {
             all.push((name.to_owned(), value(1, random)));
         }
     }
-    while chance(random, 8) {
+    while one_in(random, 8) {
         all.push((pick(random, NAMES).to_owned(), value(1, random)));
     }
     for at in (1..all.len()).rev() {
@@ -221,7 +221,7 @@ fn object(members: Vec<(&str, Json)>, random: &mut Random) -> Json {
 fn list(random: &mut Random, element: impl Fn(&mut Random) -> Json) -> Json {
     let elements = random.below(5);
     let mut all: Vec<Json> = (0..elements).map(|_| element(random)).collect();
-    if chance(random, 5) {
+    if one_in(random, 5) {
         all.push(value(1, random));
     }
     Json::List(all)
@@ -244,14 +244,14 @@ fn affected(type_name: &'static str) -> impl Fn(&mut Random) -> Json {
 }
 
 fn action(random: &mut Random) -> Json {
-    match chance(random, 4) {
+    match one_in(random, 4) {
         true => some_text(random),
         false => Json::Text(pick(random, ACTIONS).to_owned()),
     }
 }
 
 fn category(random: &mut Random) -> Json {
-    match chance(random, 4) {
+    match one_in(random, 4) {
         true => some_text(random),
         false => Json::Text(pick(random, CATEGORIES).to_owned()),
     }

@@ -45,7 +45,8 @@ fn java(class: &str) -> Command {
 }
 
 impl Broker {
-    /// In a directory of its own, with the user `agent`, whose password is `secret`. `None`, a skip, where Kafka or Java is not installed.
+    /// In a directory of its own, with the user `agent`, whose password is `secret`. `None`, a skip, where Kafka or
+    /// Java is not installed.
     pub fn start(dir: PathBuf, ca: &Ca) -> Option<Broker> {
         let java_runs = Command::new("java").arg("-version").output();
         if !jars().join("complete").exists() || java_runs.is_err() {
@@ -93,16 +94,16 @@ impl Broker {
             .unwrap();
         assert!(output.status.success(), "{output:?}");
         let mut broker = Broker { child: run(&dir), dir, plain, mutual, login, _controller: controller };
-        broker.listens();
+        broker.until_listening();
         Some(broker)
     }
 
-    fn listens(&mut self) {
+    fn until_listening(&mut self) {
         let (child, dir) = (&mut self.child, &self.dir);
         until(2 * SOON, "the broker listens", || {
             if let Some(status) = child.try_wait().unwrap() {
-                let said = fs::read_to_string(dir.join("broker.log")).unwrap_or_default();
-                panic!("the broker ended, {status}: {said}");
+                let printed = fs::read_to_string(dir.join("broker.log")).unwrap_or_default();
+                panic!("the broker ended, {status}: {printed}");
             }
             TcpStream::connect(self.plain.address()).is_ok()
         });
@@ -115,7 +116,7 @@ impl Broker {
 
     pub fn start_again(&mut self) {
         self.child = run(&self.dir);
-        self.listens();
+        self.until_listening();
     }
 
     pub fn create(&self, topic: &str, partitions: u32, bytes_max: usize) {
@@ -131,7 +132,7 @@ impl Broker {
 
     pub fn remove(&self, topic: &str) {
         let server = format!("127.0.0.1:{}", self.plain);
-        says(java("org.apache.kafka.tools.TopicCommand").args([
+        stdout_of(java("org.apache.kafka.tools.TopicCommand").args([
             "--bootstrap-server",
             &server,
             "--delete",
@@ -144,7 +145,7 @@ impl Broker {
     pub fn throttle(&self, bytes: usize) {
         let server = format!("127.0.0.1:{}", self.plain);
         let rate = format!("producer_byte_rate={bytes}");
-        says(
+        stdout_of(
             java("kafka.admin.ConfigCommand")
                 .args(["--bootstrap-server", &server, "--alter", "--add-config", &rate])
                 .args(["--entity-type", "clients", "--entity-default"]),
@@ -154,7 +155,7 @@ impl Broker {
     /// All records of a topic, as many of each partition as the broker says there are.
     pub fn consume(&self, topic: &str) -> Vec<Shown> {
         let server = format!("127.0.0.1:{}", self.plain);
-        let ends = says(
+        let ends = stdout_of(
             java("org.apache.kafka.tools.GetOffsetShell")
                 .args(["--bootstrap-server", &server])
                 .args(["--topic", topic]),
@@ -174,7 +175,7 @@ impl Broker {
             for what in ["key", "timestamp", "headers", "partition"] {
                 command.args(["--property", &format!("print.{what}=true")]);
             }
-            let found: Vec<Shown> = says(&mut command).lines().map(shown).collect();
+            let found: Vec<Shown> = stdout_of(&mut command).lines().map(parse_record).collect();
             assert_eq!(found.len().to_string(), end, "{topic} {partition}");
             records.extend(found);
         }
@@ -182,7 +183,7 @@ impl Broker {
     }
 }
 
-fn says(command: &mut Command) -> String {
+fn stdout_of(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -201,7 +202,7 @@ fn run(dir: &Path) -> Child {
 
 /// `CreateTime:1767225600000 Partition:1 source:wiki key value`, with tabs between.
 #[track_caller]
-fn shown(line: &str) -> Shown {
+fn parse_record(line: &str) -> Shown {
     let columns: Vec<&str> = line.splitn(5, '\t').collect();
     let [time, partition, headers, key, value] = columns[..] else {
         panic!("{line}");

@@ -12,18 +12,18 @@ use std::fs;
 const BATCHES: &str = "batch_wait = \"50ms\"\nbatch_events = 100\n";
 
 /// A home of its own, from which one topic is filled.
-struct Scene {
+struct Environment {
     host: Host,
     writer: Writer,
     file: LogFile,
 }
 
-impl Scene {
-    fn new(port: &Port, topic: &str, sink: &str) -> Scene {
+impl Environment {
+    fn new(port: &Port, topic: &str, sink: &str) -> Environment {
         let (host, writer, file) = Host::with_sink(format!(
             "type = \"kafka\"\nbrokers = [\"127.0.0.1:{port}\"]\ntopic = \"{topic}\"\n{BATCHES}{sink}"
         ));
-        Scene { host, writer, file }
+        Environment { host, writer, file }
     }
 
     fn write(&mut self, records: usize) {
@@ -63,34 +63,34 @@ fn f50_a_broker_that_is_killed_while_events_are_sent() {
         return;
     };
     broker.create("audit", 3, 1_048_588);
-    let mut scene = Scene::new(&broker.plain, "audit", "timeout = \"15s\"\ncompression = \"zstd\"\n");
+    let mut env = Environment::new(&broker.plain, "audit", "timeout = \"15s\"\ncompression = \"zstd\"\n");
     assert!(
-        scene.host.check_sink().contains("has the topic `audit` with 3 partitions"),
+        env.host.check_sink().contains("has the topic `audit` with 3 partitions"),
         "{}",
-        scene.host.check_sink()
+        env.host.check_sink()
     );
-    let mut agent = scene.host.start();
+    let mut agent = env.host.start();
     for _ in 0..30 {
-        scene.write(100);
+        env.write(100);
     }
     // Whatever it has taken by then.
     broker.kill();
-    scene.write(100);
-    agent.until_said("events are not accepted");
+    env.write(100);
+    agent.until_logged("events are not accepted");
     broker.start_again();
-    scene.write(200);
+    env.write(200);
     // A broker that takes minutes to start is next asked after as long.
-    agent.until_said_within(10 * SOON, "events are delivered again");
+    agent.until_logged_within(10 * SOON, "events are delivered again");
     // In order, or with something left for the next start.
     assert!([0, 75].contains(&agent.stop()), "{}", agent.stderr());
-    scene.host.once_ok();
+    env.host.once_ok();
     let records = broker.consume("audit");
-    let judged = scene.judge(&records);
+    let judged = env.judge(&records);
     assert!(judged.repeated.len() <= 400, "{}", judged.repeated.len());
     let used: std::collections::HashSet<u32> = records.iter().map(|record| record.partition).collect();
     assert_eq!(used.len(), 3);
     broker.kill();
-    assert!(scene.host.check_sink().contains("start the brokers"), "{}", scene.host.check_sink());
+    assert!(env.host.check_sink().contains("start the brokers"), "{}", env.host.check_sink());
 }
 
 #[test]
@@ -126,10 +126,10 @@ fn f55_logins_certificates_and_limits_of_a_broker() {
         let topic = format!("way-{number}");
         broker.create(&topic, 1, 1_048_588);
         let sink = format!("{sink}compression = \"{compression}\"\n");
-        let mut scene = Scene::new(port, &topic, &sink);
-        scene.write(120);
-        scene.host.once_ok();
-        assert_eq!(scene.judge(&broker.consume(&topic)).repeated, [0; 0], "{topic}");
+        let mut env = Environment::new(port, &topic, &sink);
+        env.write(120);
+        env.host.once_ok();
+        assert_eq!(env.judge(&broker.consume(&topic)).repeated, [0; 0], "{topic}");
     }
     let refused = [
         (&broker.login, "way-0", tls("other.pem") + &login("plain"), "`ca_file`"),
@@ -139,35 +139,35 @@ fn f55_logins_certificates_and_limits_of_a_broker() {
         (&broker.plain, "way-0", tls("ca.pem"), "whether this port requires `tls`"),
     ];
     for (port, topic, sink, why) in refused {
-        let scene = Scene::new(port, topic, &sink);
-        let said = scene.host.check_sink();
-        assert!(said.contains("failure") && said.contains(why), "{why}: {said}");
+        let env = Environment::new(port, topic, &sink);
+        let printed = env.host.check_sink();
+        assert!(printed.contains("failure") && printed.contains(why), "{why}: {printed}");
     }
 
     // A wrong password: nothing is set aside, and the right one is used at once.
     fs::write(&password, "wrong").unwrap();
-    let mut scene = Scene::new(&broker.login, "way-1", &(tls("ca.pem") + &login("scram-sha-512")));
-    let mut agent = scene.host.start();
-    scene.write(10);
-    agent.until_said("until the operator acts");
-    assert!(agent.said("user and password are not accepted") > 0, "{}", agent.stderr());
-    assert_eq!(agent.said("wrong"), 0);
-    assert!(!scene.host.state().join("quarantine").exists());
+    let mut env = Environment::new(&broker.login, "way-1", &(tls("ca.pem") + &login("scram-sha-512")));
+    let mut agent = env.host.start();
+    env.write(10);
+    agent.until_logged("until the operator acts");
+    assert!(agent.log_count("user and password are not accepted") > 0, "{}", agent.stderr());
+    assert_eq!(agent.log_count("wrong"), 0);
+    assert!(!env.host.state().join("quarantine").exists());
     crate::rig::certificates::replace(&password, "secret");
-    agent.until_said("events are delivered again");
+    agent.until_logged("events are delivered again");
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
 
     // A topic that takes 20,000 bytes at once, and an event that has more.
-    let mut scene = Scene::new(&broker.plain, "small", "");
-    scene.write(100);
+    let mut env = Environment::new(&broker.plain, "small", "");
+    env.write(100);
     let long = format!("{{\"auditType\":\"{}\"}}\n", "x".repeat(50_000));
-    append(&scene.host.audit().join(file_name(5, 0)), long.as_bytes());
+    append(&env.host.audit().join(file_name(5, 0)), long.as_bytes());
     // What is taken behind it proves that it is its own fault.
-    scene.write(100);
-    let run = scene.host.once_code(65);
+    env.write(100);
+    let run = env.host.once_code(65);
     run.logged("max.message.bytes");
-    assert_eq!(scene.judge(&broker.consume("small")).repeated, [0; 0]);
-    let quarantine = fs::read_dir(scene.host.state().join("quarantine")).unwrap();
+    assert_eq!(env.judge(&broker.consume("small")).repeated, [0; 0]);
+    let quarantine = fs::read_dir(env.host.state().join("quarantine")).unwrap();
     let set_aside: String =
         quarantine.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default()).collect();
     assert_eq!(set_aside.lines().count(), 1);
@@ -181,16 +181,16 @@ fn a_topic_that_is_gone_for_a_moment_is_waited_for() {
         return;
     };
     broker.create("audit", 1, 1_048_588);
-    let mut scene = Scene::new(&broker.plain, "audit", "");
-    let mut agent = scene.host.start();
-    scene.write(50);
+    let mut env = Environment::new(&broker.plain, "audit", "");
+    let mut agent = env.host.start();
+    env.write(50);
     agent.until("they are there", || broker.consume("audit").len() == 50);
     broker.remove("audit");
-    scene.write(50);
-    agent.until_said("there is no topic `audit`");
+    env.write(50);
+    agent.until_logged("there is no topic `audit`");
     broker.create("audit", 1, 1_048_588);
-    agent.until_said_within(10 * SOON, "events are delivered again");
-    assert_eq!(agent.said("until the operator acts"), 0, "{}", agent.stderr());
+    agent.until_logged_within(10 * SOON, "events are delivered again");
+    assert_eq!(agent.log_count("until the operator acts"), 0, "{}", agent.stderr());
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     assert_eq!(broker.consume("audit").len(), 50);
 }
@@ -204,18 +204,18 @@ fn a_batch_that_is_larger_than_a_quota_is_sent_in_parts() {
     };
     broker.create("audit", 1, 1_048_588);
     broker.throttle(40_000);
-    let mut scene = Scene::new(&broker.plain, "audit", "timeout = \"5s\"\n");
-    let remote = scene.host.remote.as_mut().unwrap();
+    let mut env = Environment::new(&broker.plain, "audit", "timeout = \"5s\"\n");
+    let remote = env.host.remote.as_mut().unwrap();
     *remote = remote.replace("batch_events = 100", "batch_events = 1000");
-    scene.write(80);
+    env.write(80);
     // What smaller batches heal at once is logged at debug only.
-    let mut agent = scene.host.start_with(&[], &["--log-level", "debug"]);
-    agent.until_said("whether a quota throttles this user");
-    agent.until_said_within(10 * SOON, "events are delivered again");
+    let mut agent = env.host.start_with(&[], &["--log-level", "debug"]);
+    agent.until_logged("whether a quota throttles this user");
+    agent.until_logged_within(10 * SOON, "events are delivered again");
     // In order, or with something left for the next start.
     assert!([0, 75].contains(&agent.stop()), "{}", agent.stderr());
     broker.throttle(10_000_000);
-    scene.host.once_ok();
-    let judged = scene.judge(&broker.consume("audit"));
+    env.host.once_ok();
+    let judged = env.judge(&broker.consume("audit"));
     assert!(!judged.repeated.is_empty(), "no batch was throttled");
 }

@@ -15,7 +15,8 @@ pub struct Host {
     dir: tempfile::TempDir,
     /// Lines of TOML before the first table.
     pub root: String,
-    /// Lines in `[[source]]`. `type` is Data Center unless it stands there; `home` is added unless `files` or `mode` does.
+    /// Lines in `[[source]]`. `type` is Data Center unless it is given; `home` is added unless `files` or `mode`
+    /// does.
     pub source: String,
     /// Lines in `[[sink]]` besides `type` and `path`; a `format` is here.
     pub sink: String,
@@ -222,7 +223,7 @@ impl Host {
         (writer, file)
     }
 
-    /// What `check` says with this host's configuration.
+    /// What `check` prints with this host's configuration.
     pub fn check(&self) -> Once {
         let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
             .args(["check", "--config"])
@@ -232,15 +233,15 @@ impl Host {
             .unwrap();
         Once {
             code: output.status.code().expect("ended by itself"),
-            stdout: super::unwrapped(&String::from_utf8(output.stdout).unwrap()),
+            stdout: super::unwrap_lines(&String::from_utf8(output.stdout).unwrap()),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
 
     /// The lines of `check` about the sink.
     pub fn check_sink(&self) -> String {
-        let said = self.check().stdout;
-        let lines = said.lines().filter(|line| line.contains("sink local"));
+        let printed = self.check().stdout;
+        let lines = printed.lines().filter(|line| line.contains("sink local"));
         lines.map(|line| format!("{line}\n")).collect()
     }
 
@@ -264,12 +265,12 @@ impl Host {
         oracle::events(&fs::read(self.output()).unwrap_or_default())
     }
 
-    /// What `state export` says of this host's stopped agent.
+    /// What `state export` prints for this host's stopped agent.
     pub fn export(&self) -> serde_json::Value {
         serde_json::from_str(&self.state_command("export")).unwrap()
     }
 
-    /// What `state show` says of this host.
+    /// What `state show` prints for this host.
     pub fn state_show(&self) -> String {
         self.state_command("show")
     }
@@ -303,18 +304,18 @@ impl Agent {
         &mut self.child
     }
 
-    /// All that this agent has said.
+    /// All that this agent has logged.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.stderr).unwrap()).into_owned()
     }
 
-    /// Where it says it.
+    /// The file that contains it.
     pub fn stderr_path(&self) -> PathBuf {
         self.stderr.clone()
     }
 
-    /// How many lines it has said with this in them.
-    pub fn said(&self, text: &str) -> usize {
+    /// Number of log lines that contain the text.
+    pub fn log_count(&self, text: &str) -> usize {
         self.stderr().lines().filter(|line| line.contains(text)).count()
     }
 
@@ -329,7 +330,7 @@ impl Agent {
     pub fn until_within(&mut self, deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
         let mut ended = None;
         let (child, stderr) = (&mut self.child, &self.stderr);
-        let said = || String::from_utf8_lossy(&fs::read(stderr).unwrap()).into_owned();
+        let printed = || String::from_utf8_lossy(&fs::read(stderr).unwrap()).into_owned();
         let by = confluence_audit_agent::clock::monotonic() + deadline;
         until(2 * deadline, what, || {
             if condition() {
@@ -339,25 +340,25 @@ impl Agent {
             let late = confluence_audit_agent::clock::monotonic() > by;
             assert!(
                 !late && ended.is_none(),
-                "{}: {what}\nthe agent said:\n{}",
+                "{}: {what}\nthe agent printed:\n{}",
                 ended.map_or("too late".to_owned(), |status| format!("the agent ended, {status}")),
-                said()
+                printed()
             );
             false
         });
     }
 
-    /// Waits until it has said this.
+    /// Waits until its log contains the text.
     #[track_caller]
-    pub fn until_said(&mut self, text: &str) {
-        self.until_said_within(SOON, text);
+    pub fn until_logged(&mut self, text: &str) {
+        self.until_logged_within(SOON, text);
     }
 
     /// As [`Agent::until_within`].
     #[track_caller]
-    pub fn until_said_within(&mut self, deadline: Duration, text: &str) {
+    pub fn until_logged_within(&mut self, deadline: Duration, text: &str) {
         let path = self.stderr.clone();
-        self.until_within(deadline, &format!("the agent says `{text}`"), || {
+        self.until_within(deadline, &format!("the agent logs `{text}`"), || {
             String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(text)
         });
     }
@@ -375,7 +376,7 @@ impl Agent {
             *status = status.or_else(|| child.try_wait().unwrap());
             assert!(
                 status.is_some() || confluence_audit_agent::clock::monotonic() < by,
-                "the agent did not end in {deadline:?}; it said:\n{}",
+                "the agent did not end in {deadline:?}; it printed:\n{}",
                 fs::read_to_string(stderr).unwrap()
             );
             status.is_some()
@@ -413,12 +414,13 @@ impl Drop for Agent {
     }
 }
 
-/// Waits until the agent looks through its audit directory once more: it reports names that it does not know. What it does about
-/// the files that it finds or misses comes after that. Once a test: what it says again within ten seconds is only counted.
+/// Waits until the agent looks through its audit directory once more: it reports names that it does not know. What it
+/// does about the files that it finds or misses comes after that. Once a test: what it says again within ten seconds is
+/// only counted.
 #[track_caller]
-pub fn sweeps_once(host: &Host, agent: &mut Agent) {
+pub fn wait_for_sweep(host: &Host, agent: &mut Agent) {
     File::create_new(host.audit().join("marker.txt")).unwrap();
-    agent.until_said("marker.txt");
+    agent.until_logged("marker.txt");
 }
 
 /// Targets of a process's open file descriptors; a deleted file's ends in ` (deleted)`.

@@ -63,28 +63,28 @@ pub trait Protocol: Send + Sync + 'static {
     fn events(&self, post: &Post) -> Result<Vec<Sent>, Reply>;
     /// The reply to a request that was taken.
     fn reply(&self, items: &[Item]) -> Reply;
-    /// Whether it answers for each event. Otherwise one that is poison refuses the whole request.
-    fn names_events(&self) -> bool {
+    /// Whether it reports an outcome for each event. Otherwise a poison event causes the whole request to be refused.
+    fn reports_each_event(&self) -> bool {
         false
     }
-    /// Whether it knows an event that comes again.
-    fn knows_ids(&self) -> bool {
+    /// Whether it detects an event that is sent again.
+    fn detects_duplicates(&self) -> bool {
         false
     }
-    /// What it says to a request that holds poison, first at this event.
+    /// The reply to a request with poison events; the first is at this index.
     fn refusal(&self, _at: usize) -> Reply {
         Reply::new(400, "{\"error\":\"no such field\"}")
     }
     /// Whether it stores the events before the one for which it refuses a request.
-    fn keeps_those_before(&self) -> bool {
+    fn keeps_events_before_refused(&self) -> bool {
         false
     }
-    /// The reply to a request that is not about events, whoever makes it.
-    fn aside(&self, _post: &Post) -> Option<Reply> {
+    /// The reply to a request that contains no events, with or without authorization.
+    fn reply_to_other(&self, _post: &Post) -> Option<Reply> {
         None
     }
-    /// What it says to a caller with another `Authorization` than is demanded.
-    fn stranger(&self) -> Reply {
+    /// The reply to a request with another `Authorization` than the required one.
+    fn unauthorized_reply(&self) -> Reply {
         Reply::new(401, "{\"error\":\"who are you?\"}")
     }
 }
@@ -155,7 +155,7 @@ impl Collector {
                 let (state, protocol) = (state.clone(), protocol.clone());
                 std::thread::spawn(move || {
                     // A caller that goes away is no concern of the server.
-                    let _ = converse(&stream, &state, &*protocol);
+                    let _ = serve_connection(&stream, &state, &*protocol);
                     let _ = stream.shutdown(Shutdown::Both);
                 });
             }
@@ -192,7 +192,7 @@ impl Collector {
         lock(&self.state).script.clear();
     }
 
-    /// What is said to a request that holds an event which is refused, in place of what such a server says.
+    /// The reply to a request with a refused event, in place of the protocol's own.
     pub fn refuse_with(&self, reply: Option<Reply>) {
         lock(&self.state).refusal = reply;
     }
@@ -208,7 +208,7 @@ impl Collector {
     }
 
     /// Requests with another `Authorization` are refused with 401.
-    pub fn demand(&self, authorization: Option<&str>) {
+    pub fn require_authorization(&self, authorization: Option<&str>) {
         lock(&self.state).authorization = authorization.map(str::to_owned);
     }
 
@@ -247,10 +247,10 @@ impl Drop for Collector {
     }
 }
 
-fn converse(stream: &TcpStream, state: &Mutex<State>, protocol: &dyn Protocol) -> io::Result<()> {
+fn serve_connection(stream: &TcpStream, state: &Mutex<State>, protocol: &dyn Protocol) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
-    while let Some(post) = read(&mut reader)? {
+    while let Some(post) = read_request(&mut reader)? {
         let Some(reply) = answer(post, state, protocol) else {
             return Ok(());
         };
@@ -263,12 +263,12 @@ fn converse(stream: &TcpStream, state: &Mutex<State>, protocol: &dyn Protocol) -
 fn answer(post: Post, state: &Mutex<State>, protocol: &dyn Protocol) -> Option<Reply> {
     let mut state = lock(state);
     state.posts.push(post.clone());
-    if let Some(reply) = protocol.aside(&post) {
+    if let Some(reply) = protocol.reply_to_other(&post) {
         return Some(reply);
     }
     let demanded = state.authorization.as_deref();
     if demanded.is_some_and(|demanded| post.header("authorization") != Some(demanded)) {
-        return Some(protocol.stranger());
+        return Some(protocol.unauthorized_reply());
     }
     let sent = match protocol.events(&post) {
         Ok(sent) => sent,
@@ -285,10 +285,10 @@ fn answer(post: Post, state: &Mutex<State>, protocol: &dyn Protocol) -> Option<R
     }
     let poison = state.poison.clone();
     let is_poison = |sent: &Sent| poison.as_ref().is_some_and(|poison| poison(sent));
-    if !protocol.names_events()
+    if !protocol.reports_each_event()
         && let Some(at) = sent.iter().position(is_poison)
     {
-        if protocol.keeps_those_before() {
+        if protocol.keeps_events_before_refused() {
             for sent in sent.into_iter().take(at) {
                 state.ids.insert(sent.id.clone());
                 state.stored.push(sent);
@@ -302,7 +302,7 @@ fn answer(post: Post, state: &Mutex<State>, protocol: &dyn Protocol) -> Option<R
             Item::Poison
         } else if matches!(todo, Do::BusyInParts) && at % 2 == 1 {
             Item::Busy
-        } else if !state.ids.insert(sent.id.clone()) && protocol.knows_ids() {
+        } else if !state.ids.insert(sent.id.clone()) && protocol.detects_duplicates() {
             Item::Duplicate
         } else {
             state.stored.push(sent);
@@ -315,7 +315,7 @@ fn answer(post: Post, state: &Mutex<State>, protocol: &dyn Protocol) -> Option<R
     }
 }
 
-fn read(reader: &mut impl BufRead) -> io::Result<Option<Post>> {
+fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Post>> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if reader.read_line(&mut head)? == 0 {

@@ -10,9 +10,9 @@ pub mod port;
 pub mod skip;
 pub mod writer;
 
-pub use agent::{Agent, Host, append, copy_tree, descriptors, foreign_link, stdout_of, sweeps_once};
+pub use agent::{Agent, Host, append, copy_tree, descriptors, foreign_link, stdout_of, wait_for_sweep};
 pub use oracle::{Event, judge};
-pub use outputs::{generation, output_paths, outputs};
+pub use outputs::{output_paths, outputs, rotation};
 pub use port::{Port, free_port, listen_again};
 pub(crate) use skip::skip;
 pub use writer::{LogFile, Random, Writer, check, file_name};
@@ -43,7 +43,7 @@ pub fn until_each(poll: Duration, deadline: Duration, what: &str, mut condition:
 }
 
 /// Waits for a random moment, such as that of a kill: the one thing that a test cannot see coming.
-pub fn until_moment(at: Instant) {
+pub fn sleep_until(at: Instant) {
     while clock::monotonic() < at {
         park_timeout(at.saturating_duration_since(clock::monotonic()));
     }
@@ -59,7 +59,7 @@ pub fn seed(test: &str) -> u64 {
     seed
 }
 
-/// What `check` says with each finding on one line, as it was before it was laid out in 80 columns.
-pub fn unwrapped(said: &str) -> String {
-    said.replace("\n           ", " ").replace("\n         ", "; ")
+/// The output of `check` with each finding on one line, without the wrapping at 80 columns.
+pub fn unwrap_lines(printed: &str) -> String {
+    printed.replace("\n           ", " ").replace("\n         ", "; ")
 }

@@ -53,9 +53,9 @@ fn event(line: &[u8]) -> Event {
         .unwrap_or_else(|error| panic!("{error} in the event {}", String::from_utf8_lossy(line)));
     if let Some(id) = json.get("event_id") {
         let id = id.as_str().expect("an id is text").to_owned();
-        // Raw: the record is what stands after the id.
+        // Raw: the record follows the id.
         let head = format!("{{\"event_id\":\"{id}\",");
-        let rest = line.strip_prefix(head.as_bytes()).expect("the id stands first");
+        let rest = line.strip_prefix(head.as_bytes()).expect("the id is first");
         let original = format!("{{{}", String::from_utf8_lossy(rest));
         return Event { id, original: Some(original), json };
     }

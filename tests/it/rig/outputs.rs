@@ -6,15 +6,15 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 
-/// The rotated outputs of a host, oldest first, and then the one being written; all as they were before they were compressed.
-/// While an agent rotates and compresses them, what is between two names may be left out.
+/// The rotated outputs of a host, oldest first, and then the one being written; all as they were before they were
+/// compressed. While an agent rotates and compresses them, what is between two names may be left out.
 pub fn outputs(host: &Host) -> Vec<Vec<u8>> {
     let live = host.output();
-    // By generation; where a crash left one in both forms both are whole.
+    // By rotation; where a crash left one in both forms both are whole.
     let mut rotated: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     for path in output_paths(host) {
         let name = path.to_str().unwrap();
-        let Some(generation) = generation(name).filter(|_| path != live) else {
+        let Some(rotation) = rotation(name).filter(|_| path != live) else {
             continue;
         };
         let mut content = Vec::new();
@@ -28,8 +28,8 @@ pub fn outputs(host: &Host) -> Vec<Vec<u8>> {
             "zst" => zstd::Decoder::new(file).unwrap().read_to_end(&mut content).unwrap(),
             _ => (&file).read_to_end(&mut content).unwrap(),
         };
-        if let Some(other) = rotated.insert(generation, content) {
-            assert!(other == rotated[&generation], "{name}");
+        if let Some(other) = rotated.insert(rotation, content) {
+            assert!(other == rotated[&rotation], "{name}");
         }
     }
     let mut all: Vec<Vec<u8>> = rotated.into_values().collect();
@@ -48,7 +48,7 @@ pub fn output_paths(host: &Host) -> Vec<PathBuf> {
 }
 
 /// The number in the name of a rotated output; none in other names.
-pub fn generation(name: &str) -> Option<u64> {
+pub fn rotation(name: &str) -> Option<u64> {
     let plain = name.trim_end_matches(".gz").trim_end_matches(".zst");
     plain.rsplit_once('.')?.1.parse().ok()
 }

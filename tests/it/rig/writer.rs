@@ -100,7 +100,7 @@ impl LogFile {
     }
 
     /// Keeps a descriptor from now on, as a writer that does not notice what is done to its file.
-    pub fn hold(&mut self) {
+    pub fn keep_open(&mut self) {
         self.held = Some(OpenOptions::new().append(true).open(&self.path).unwrap());
     }
 

@@ -1,4 +1,4 @@
-//! Audit files, and rows from a folder.
+//! Audit files, and rows from a directory.
 
 use std::fs;
 use std::path::Path;

@@ -138,11 +138,11 @@ impl Protocol for Bulk {
         Reply::new(200, json!({"errors": errors, "items": items}).to_string() + &padding)
     }
 
-    fn names_events(&self) -> bool {
+    fn reports_each_event(&self) -> bool {
         true
     }
 
-    fn knows_ids(&self) -> bool {
+    fn detects_duplicates(&self) -> bool {
         true
     }
 }
@@ -175,79 +175,79 @@ pub const OPENSEARCH: Kind = Kind {
     ..ELASTICSEARCH
 };
 
-fn scene_with(bulk: Bulk, kind: &Kind) -> Scene {
-    let mut scene = kind.scene();
-    scene.collector = Collector::start(bulk);
-    let sink = (kind.sink)(&scene.collector, &scene.host.path("token"));
-    scene.host.remote = Some(sink + BATCHES);
-    scene
+fn environment_with(bulk: Bulk, kind: &Kind) -> Environment {
+    let mut env = kind.new_environment();
+    env.collector = Collector::start(bulk);
+    let sink = (kind.sink)(&env.collector, &env.host.path("token"));
+    env.host.remote = Some(sink + BATCHES);
+    env
 }
 
-fn bulks(scene: &Scene) -> Vec<Post> {
-    let mut posts = scene.collector.posts();
+fn bulks(env: &Environment) -> Vec<Post> {
+    let mut posts = env.collector.posts();
     posts.retain(|post| post.path.contains("/_bulk"));
     posts
 }
 
 #[test]
 fn events_go_where_they_belong() {
-    let mut scene = ELASTICSEARCH.scene();
-    scene.write(5);
-    let run = scene.host.once_ok();
+    let mut env = ELASTICSEARCH.new_environment();
+    env.write(5);
+    let run = env.host.once_ok();
     run.logged("Elasticsearch 9.1.0");
-    let path = &bulks(&scene)[0].path;
+    let path = &bulks(&env)[0].path;
     assert!(path.starts_with(&format!("/{STREAM}/_bulk?filter_path=")), "{path}");
     assert!(path.ends_with("&require_data_stream=true"), "{path}");
-    let mut scene = OPENSEARCH.scene();
-    scene.write(5);
-    let run = scene.host.once_ok();
+    let mut env = OPENSEARCH.new_environment();
+    env.write(5);
+    let run = env.host.once_ok();
     run.logged("OpenSearch 2.19.3");
-    let post = &bulks(&scene)[0];
+    let post = &bulks(&env)[0];
     assert!(post.path.starts_with("/audit/_bulk?"), "{}", post.path);
     assert_eq!(post.header("content-encoding"), Some("gzip"));
     // The data stream is named after the events' namespace.
-    let mut scene = ELASTICSEARCH.scene();
-    scene.host.root += "event.namespace = \"production\"\n";
-    scene.write(5);
-    scene.host.once_ok();
-    let path = &bulks(&scene)[0].path;
+    let mut env = ELASTICSEARCH.new_environment();
+    env.host.root += "event.namespace = \"production\"\n";
+    env.write(5);
+    env.host.once_ok();
+    let path = &bulks(&env)[0].path;
     assert!(path.starts_with("/logs-atlassian_confluence.audit-production/_bulk?"), "{path}");
 }
 
 #[test]
 fn a_host_that_is_not_there_is_passed_over() {
-    let mut scene = ELASTICSEARCH.scene();
+    let mut env = ELASTICSEARCH.new_environment();
     let mut second = Collector::start(elastic());
-    let token = scene.host.path("token");
-    let hosts = format!("hosts = [\"{}\", \"{}\"]", scene.collector.url(), second.url());
-    let sink = (ELASTICSEARCH.sink)(&scene.collector, &token);
+    let token = env.host.path("token");
+    let hosts = format!("hosts = [\"{}\", \"{}\"]", env.collector.url(), second.url());
+    let sink = (ELASTICSEARCH.sink)(&env.collector, &token);
     let own = sink.lines().find(|line| line.starts_with("hosts")).unwrap().to_owned();
-    scene.host.remote = Some(sink.replace(&own, &hosts) + BATCHES);
-    let mut agent = scene.host.start();
-    scene.write(50);
-    scene.all_are_there(&mut agent);
+    env.host.remote = Some(sink.replace(&own, &hosts) + BATCHES);
+    let mut agent = env.host.start();
+    env.write(50);
+    env.until_all_arrived(&mut agent);
     assert_eq!(second.post_count(), 0);
     // The first goes: the second takes all, at once and without a pause.
-    scene.collector.stop();
-    scene.write(50);
+    env.collector.stop();
+    env.write(50);
     agent.until("the second host takes them", || second.distinct() == 50);
     // One failure is not logged, for no event waited for it.
-    assert_eq!(agent.said("the next one is used"), 0, "{}", agent.stderr());
-    assert_eq!(agent.said("events are not accepted"), 0, "{}", agent.stderr());
+    assert_eq!(agent.log_count("the next one is used"), 0, "{}", agent.stderr());
+    assert_eq!(agent.log_count("events are not accepted"), 0, "{}", agent.stderr());
     // The second goes, the first is back.
-    scene.collector.start_again();
+    env.collector.start_again();
     second.stop();
-    scene.write(50);
-    agent.until("the first host takes them", || scene.collector.distinct() >= 100);
+    env.write(50);
+    agent.until("the first host takes them", || env.collector.distinct() >= 100);
     // A node that starts answers 503: another is asked.
     second.start_again();
-    scene.collector.script([Do::Refuse(Reply::new(503, "starting"))]);
-    scene.write(20);
+    env.collector.script([Do::Refuse(Reply::new(503, "starting"))]);
+    env.write(20);
     agent.until("the second host takes them", || second.distinct() == 70);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    let mut all = scene.collector.events();
+    let mut all = env.collector.events();
     all.extend(second.events());
-    let judged = judge(&scene.writer, &all);
+    let judged = judge(&env.writer, &all);
     // Events may be repeated: a host can stop after it stored them, before its response is read.
     assert!(judged.missing.is_empty() && judged.damaged.is_empty(), "{judged:?}");
 }
@@ -257,12 +257,12 @@ fn what_is_no_cluster_gets_no_events() {
     // 204: what a load balancer answers where it has nothing.
     for status in [200, 202, 204] {
         let nginx = Bulk { root: (status, json!("Welcome to nginx!")), ..elastic() };
-        let mut scene = scene_with(nginx, &ELASTICSEARCH);
-        scene.write(5);
-        let run = scene.host.once();
-        assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
-        let said = scene.host.check_sink();
-        for text in [&run.stderr, &said] {
+        let mut env = environment_with(nginx, &ELASTICSEARCH);
+        env.write(5);
+        let run = env.host.once();
+        assert_eq!((run.code, bulks(&env).len()), (75, 0), "{}", run.stderr);
+        let printed = env.host.check_sink();
+        for text in [&run.stderr, &printed] {
             assert!(text.contains("neither Elasticsearch nor OpenSearch"), "{text}");
         }
     }
@@ -278,18 +278,18 @@ fn without_a_template_no_plain_index_is_made_in_place_of_the_data_stream() {
         ),
         ..open_search()
     };
-    let mut scene = scene_with(missing, &ELASTICSEARCH);
-    scene.write(5);
-    let run = scene.host.once();
-    assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
+    let mut env = environment_with(missing, &ELASTICSEARCH);
+    env.write(5);
+    let run = env.host.once();
+    assert_eq!((run.code, bulks(&env).len()), (75, 0), "{}", run.stderr);
     run.logged("confluence-audit-agent setup elasticsearch");
     // With one it is made.
     let made = Bulk { stream: (404, json!({})), made: (200, json!({"acknowledged": true})), ..open_search() };
-    let mut scene = scene_with(made, &ELASTICSEARCH);
-    scene.write(5);
-    let run = scene.host.once_ok();
+    let mut env = environment_with(made, &ELASTICSEARCH);
+    env.write(5);
+    let run = env.host.once_ok();
     run.logged("the data stream was created");
-    exact(&scene);
+    exact(&env);
 }
 
 /// Who writes events need not be allowed to look at the cluster.
@@ -300,16 +300,17 @@ fn credentials_that_may_only_write_are_enough() {
         stream: (403, error("security_exception", "unauthorized")),
         ..elastic()
     };
-    let mut scene = scene_with(closed.clone(), &ELASTICSEARCH);
-    scene.write(50);
-    scene.host.once_ok();
-    exact(&scene);
-    // Once they have written it is not asked again. With more requests at once another may ask before the first is answered.
-    let mut scene = scene_with(closed.clone(), &ELASTICSEARCH);
-    scene.host.remote.as_mut().unwrap().push_str("concurrency = 1\n");
-    scene.write(100);
-    scene.host.once_ok();
-    let posts = scene.collector.posts();
+    let mut env = environment_with(closed.clone(), &ELASTICSEARCH);
+    env.write(50);
+    env.host.once_ok();
+    exact(&env);
+    // Once they have written it is not asked again. With more requests at once another may ask before the first is
+    // answered.
+    let mut env = environment_with(closed.clone(), &ELASTICSEARCH);
+    env.host.remote.as_mut().unwrap().push_str("concurrency = 1\n");
+    env.write(100);
+    env.host.once_ok();
+    let posts = env.collector.posts();
     let is_bulk = |post: &Post| post.path.contains("/_bulk");
     let asked = posts.iter().position(is_bulk).unwrap();
     assert!(asked > 0 && posts[asked..].iter().all(is_bulk), "{posts:?}");
@@ -322,9 +323,9 @@ fn credentials_that_may_only_write_are_enough() {
         (open_search(), false),
     ];
     for (bulk, is_reported) in table {
-        let mut scene = scene_with(bulk, &ELASTICSEARCH);
-        scene.write(50);
-        let run = scene.host.once_ok();
+        let mut env = environment_with(bulk, &ELASTICSEARCH);
+        env.write(50);
+        let run = env.host.once_ok();
         let reported = run.stderr.matches("indices:admin/data_stream/get").count();
         assert_eq!(reported, usize::from(is_reported), "{}", run.stderr);
     }
@@ -344,19 +345,19 @@ fn f98_a_data_stream_of_anothers_template_gets_no_events() {
         ),
     ];
     for (bulk, expect, accepts) in table {
-        let mut scene = scene_with(bulk, &ELASTICSEARCH);
-        scene.write(5);
-        let run = scene.host.once();
-        assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
-        let check = scene.host.check_sink();
-        for said in [&run.stderr, &check] {
-            assert!(said.contains(expect) && said.contains("_rollover"), "{said}");
+        let mut env = environment_with(bulk, &ELASTICSEARCH);
+        env.write(5);
+        let run = env.host.once();
+        assert_eq!((run.code, bulks(&env).len()), (75, 0), "{}", run.stderr);
+        let check = env.host.check_sink();
+        for printed in [&run.stderr, &check] {
+            assert!(printed.contains(expect) && printed.contains("_rollover"), "{printed}");
         }
         assert!(check.contains("failure"), "{check}");
-        scene.host.remote.as_mut().unwrap().push_str(accepts);
-        assert!(!scene.host.check_sink().contains("failure"));
-        scene.host.once_ok();
-        exact(&scene);
+        env.host.remote.as_mut().unwrap().push_str(accepts);
+        assert!(!env.host.check_sink().contains("failure"));
+        env.host.once_ok();
+        exact(&env);
     }
     // None of its own, and another's would fit: it is not made.
     let missing = Bulk {
@@ -365,11 +366,11 @@ fn f98_a_data_stream_of_anothers_template_gets_no_events() {
         template: (404, json!({})),
         ..elastic()
     };
-    let mut scene = scene_with(missing, &ELASTICSEARCH);
-    scene.write(5);
-    let run = scene.host.once();
-    assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
-    let posts = scene.collector.posts();
+    let mut env = environment_with(missing, &ELASTICSEARCH);
+    env.write(5);
+    let run = env.host.once();
+    assert_eq!((run.code, bulks(&env).len()), (75, 0), "{}", run.stderr);
+    let posts = env.collector.posts();
     assert!(!posts.iter().any(|post| post.method == "PUT"), "{posts:?}");
     run.logged("setup elasticsearch");
     // Pipelines that change nothing, or are of the template itself; an index has one too.
@@ -380,9 +381,9 @@ fn f98_a_data_stream_of_anothers_template_gets_no_events() {
         ("_none", &OPENSEARCH, 0),
     ] {
         let bulk = Bulk { pipeline: Some(pipeline), strict: std::ptr::eq(kind, &ELASTICSEARCH), ..elastic() };
-        let mut scene = scene_with(bulk, kind);
-        scene.write(5);
-        let run = scene.host.once();
+        let mut env = environment_with(bulk, kind);
+        env.write(5);
+        let run = env.host.once();
         assert_eq!(run.code, code, "{}", run.stderr);
     }
 }
@@ -391,12 +392,12 @@ fn f98_a_data_stream_of_anothers_template_gets_no_events() {
 #[test]
 fn f97_an_answer_with_other_ids_is_no_delivery() {
     let bulk = Bulk { foreign_ids: true, ..elastic() };
-    let mut scene = scene_with(bulk, &ELASTICSEARCH);
-    scene.write(10);
-    let run = scene.host.once_code(75);
+    let mut env = environment_with(bulk, &ELASTICSEARCH);
+    env.write(10);
+    let run = env.host.once_code(75);
     run.logged("has another id");
-    assert_eq!(scene.host.quarantined().len(), 0);
-    let path = &bulks(&scene)[0].path;
+    assert_eq!(env.host.quarantined().len(), 0);
+    let path = &bulks(&env)[0].path;
     assert!(path.contains("items.*._id"), "{path}");
 }
 
@@ -404,10 +405,10 @@ fn f97_an_answer_with_other_ids_is_no_delivery() {
 #[test]
 fn whether_there_is_a_data_stream_is_asked_until_it_is_answered() {
     let busy = Bulk { stream: (503, json!({})), ..open_search() };
-    let mut scene = scene_with(busy, &ELASTICSEARCH);
-    scene.write(5);
-    let run = scene.host.once();
-    assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
+    let mut env = environment_with(busy, &ELASTICSEARCH);
+    env.write(5);
+    let run = env.host.once();
+    assert_eq!((run.code, bulks(&env).len()), (75, 0), "{}", run.stderr);
 }
 
 /// Fewer events have a shorter answer. Of one alone it is waited for.
@@ -415,30 +416,30 @@ fn whether_there_is_a_data_stream_is_asked_until_it_is_answered() {
 fn f47_an_answer_that_is_too_long_makes_requests_smaller() {
     for (padding, fits) in [(16 << 10, true), (80 << 10, false)] {
         let bulk = Bulk { padding, ..elastic() };
-        let mut scene = scene_with(bulk, &ELASTICSEARCH);
-        let remote = scene.host.remote.as_mut().unwrap();
+        let mut env = environment_with(bulk, &ELASTICSEARCH);
+        let remote = env.host.remote.as_mut().unwrap();
         remote.push_str("body_bytes_max = \"64KiB\"\n");
-        scene.write(60);
-        let run = scene.host.once();
+        env.write(60);
+        let run = env.host.once();
         assert_eq!(run.code, if fits { 0 } else { 75 }, "{}", run.stderr);
         run.logged("the response is longer than 65536 bytes");
-        assert_eq!(scene.host.quarantined().len(), 0);
+        assert_eq!(env.host.quarantined().len(), 0);
         if fits {
-            exact(&scene);
+            exact(&env);
         }
     }
 }
 
 #[test]
 fn check_reports_what_a_cluster_is() {
-    let scene = ELASTICSEARCH.scene();
-    let check = |scene: &Scene| scene.host.check_sink();
-    let said = check(&scene);
-    assert!(said.contains("is Elasticsearch 9.1.0"), "{said}");
-    assert!(said.contains(&format!("the data stream `{STREAM}` exists")), "{said}");
-    assert!(!said.contains("failure"), "{said}");
-    scene.collector.demand(Some("ApiKey another"));
-    let said = check(&scene);
-    assert!(said.starts_with("failure") && said.contains("status 401"), "{said}");
-    assert_eq!(scene.collector.stored_count(), 0);
+    let env = ELASTICSEARCH.new_environment();
+    let check = |env: &Environment| env.host.check_sink();
+    let printed = check(&env);
+    assert!(printed.contains("is Elasticsearch 9.1.0"), "{printed}");
+    assert!(printed.contains(&format!("the data stream `{STREAM}` exists")), "{printed}");
+    assert!(!printed.contains("failure"), "{printed}");
+    env.collector.require_authorization(Some("ApiKey another"));
+    let printed = check(&env);
+    assert!(printed.starts_with("failure") && printed.contains("status 401"), "{printed}");
+    assert_eq!(env.collector.stored_count(), 0);
 }

@@ -38,10 +38,11 @@ const KINDS: &[Kind] = &[
 /// Small requests, tried again soon.
 const BATCHES: &str = "batch_wait = \"100ms\"\nbatch_events = 20\n";
 
-/// Nothing lost, nothing damaged, nothing under two ids. Requests that are on their way at once may overtake each other.
+/// Nothing lost, nothing damaged, nothing under two ids. Requests that are on their way at once may overtake each
+/// other.
 #[track_caller]
-fn whole(scene: &Scene) -> Judged {
-    let judged = judge(&scene.writer, &scene.collector.events());
+fn whole(env: &Environment) -> Judged {
+    let judged = judge(&env.writer, &env.collector.events());
     let fine = judged.missing.is_empty() && judged.damaged.is_empty() && judged.id_conflicts.is_empty();
     assert!(fine, "{judged:?}");
     judged
@@ -49,11 +50,11 @@ fn whole(scene: &Scene) -> Judged {
 
 /// And nothing twice.
 #[track_caller]
-fn exact(scene: &Scene) {
-    assert_eq!(whole(scene).repeated, [0; 0]);
+fn exact(env: &Environment) {
+    assert_eq!(whole(env).repeated, [0; 0]);
 }
 
-struct Scene {
+struct Environment {
     host: Host,
     collector: Collector,
     writer: Writer,
@@ -61,11 +62,11 @@ struct Scene {
 }
 
 impl Kind {
-    fn scene(&self) -> Scene {
-        self.scene_with((self.start)())
+    fn new_environment(&self) -> Environment {
+        self.environment_with((self.start)())
     }
 
-    fn scene_with(&self, collector: Collector) -> Scene {
+    fn environment_with(&self, collector: Collector) -> Environment {
         eprintln!("sink: {}", self.name);
         let mut host = Host::new();
         let token = host.path("token");
@@ -73,7 +74,7 @@ impl Kind {
         host.remote = Some((self.sink)(&collector, &token) + BATCHES);
         let mut writer = Writer::new(&host.audit(), 1);
         let file = writer.create(&file_name(5, 0));
-        Scene { host, collector, writer, file }
+        Environment { host, collector, writer, file }
     }
 }
 
@@ -86,13 +87,13 @@ fn write_token(path: &std::path::Path, token: &str) {
     fs::rename(new, path).unwrap();
 }
 
-impl Scene {
+impl Environment {
     fn write(&mut self, records: usize) {
         self.writer.append(&self.file, records);
     }
 
     #[track_caller]
-    fn all_are_there(&self, agent: &mut Agent) {
+    fn until_all_arrived(&self, agent: &mut Agent) {
         let count = self.writer.count();
         agent.until("all events are there", || self.collector.distinct() == count);
         whole(self);
@@ -102,14 +103,14 @@ impl Scene {
 #[test]
 fn events_arrive_once_and_with_their_credentials() {
     for kind in KINDS {
-        let mut scene = kind.scene();
+        let mut env = kind.new_environment();
         let authorization = (kind.authorization)("first");
-        scene.collector.demand(Some(&authorization));
-        scene.write(100);
-        let run = scene.host.once_ok();
-        exact(&scene);
-        let again = scene.host.once();
-        assert_eq!((again.code, scene.collector.stored_count()), (0, 100), "{}", again.stderr);
+        env.collector.require_authorization(Some(&authorization));
+        env.write(100);
+        let run = env.host.once_ok();
+        exact(&env);
+        let again = env.host.once();
+        assert_eq!((again.code, env.collector.stored_count()), (0, 100), "{}", again.stderr);
         assert!(!run.stderr.contains("first") && !again.stderr.contains("first"));
     }
 }
@@ -117,13 +118,13 @@ fn events_arrive_once_and_with_their_credentials() {
 #[test]
 fn f50_store_then_drop() {
     for kind in KINDS {
-        let mut scene = kind.scene();
-        scene.collector.script([Do::Take, Do::TakeAndHangUp, Do::HangUp, Do::Take, Do::TakeAndHangUp]);
-        let mut agent = scene.host.start();
-        scene.write(200);
-        scene.all_are_there(&mut agent);
+        let mut env = kind.new_environment();
+        env.collector.script([Do::Take, Do::TakeAndHangUp, Do::HangUp, Do::Take, Do::TakeAndHangUp]);
+        let mut agent = env.host.start();
+        env.write(200);
+        env.until_all_arrived(&mut agent);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-        let stored = scene.collector.stored_count();
+        let stored = env.collector.stored_count();
         match kind.knows_ids {
             true => assert_eq!(stored, 200),
             // Told again with the same id.
@@ -135,47 +136,47 @@ fn f50_store_then_drop() {
 #[test]
 fn f47_refusals_for_a_while() {
     for kind in KINDS {
-        let mut scene = kind.scene();
+        let mut env = kind.new_environment();
         let busy = || Do::Refuse(Reply { headers: vec![("retry-after", "1".into())], ..Reply::new(429, "") });
-        scene.collector.script([busy(), Do::Refuse(Reply::new(503, "starting")), Do::Take]);
+        env.collector.script([busy(), Do::Refuse(Reply::new(503, "starting")), Do::Take]);
         if kind.names_events {
-            scene.collector.script([Do::BusyInParts, Do::BusyInParts]);
+            env.collector.script([Do::BusyInParts, Do::BusyInParts]);
         }
-        let mut agent = scene.host.start();
-        scene.write(100);
-        scene.all_are_there(&mut agent);
+        let mut agent = env.host.start();
+        env.write(100);
+        env.until_all_arrived(&mut agent);
         // What the next requests heal is no error; whether it is a warning depends on how fast they are.
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         assert!(!agent.stderr().contains(" ERROR "), "{}", agent.stderr());
-        exact(&scene);
+        exact(&env);
     }
 }
 
 #[test]
 fn f48_poison_event() {
     for kind in KINDS {
-        let mut scene = kind.scene();
-        scene.collector.refuse(|sent| number(sent) % 10 == 7);
-        let poison = |scene: &Scene| scene.writer.count() - scene.collector.distinct();
-        let mut agent = scene.host.start();
-        scene.write(100);
-        agent.until("all but the refused are there", || poison(&scene) == 10);
-        agent.until("they are in quarantine", || scene.host.quarantined().len() == 10);
+        let mut env = kind.new_environment();
+        env.collector.refuse(|sent| number(sent) % 10 == 7);
+        let poison = |env: &Environment| env.writer.count() - env.collector.distinct();
+        let mut agent = env.host.start();
+        env.write(100);
+        agent.until("all but the refused are there", || poison(&env) == 10);
+        agent.until("they are in quarantine", || env.host.quarantined().len() == 10);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-        agent.until_said("are in quarantine");
-        for entry in scene.host.quarantined() {
+        agent.until_logged("are in quarantine");
+        for entry in env.host.quarantined() {
             assert!(entry["reason"].as_str().unwrap().contains(kind.refusal), "{entry}");
             assert!(entry["event"].as_str().unwrap().contains(entry["id"].as_str().unwrap()));
         }
         // They are final: a new start does not send them again.
-        let before = scene.collector.post_count();
-        scene.host.once_ok();
-        assert_eq!(scene.collector.post_count(), before);
+        let before = env.collector.post_count();
+        env.host.once_ok();
+        assert_eq!(env.collector.post_count(), before);
     }
 }
 
-/// Everything is refused, from the first request on or after some were taken: that is no fault of the events. The server is
-/// left alone, and when it is well again each event arrives.
+/// Everything is refused, from the first request on or after some were taken: that is no fault of the events. The
+/// server is left alone, and when it is well again each event arrives.
 #[test]
 fn f96_a_server_that_refuses_everything_gets_few_requests() {
     type Break = fn(&Collector);
@@ -186,24 +187,24 @@ fn f96_a_server_that_refuses_everything_gets_few_requests() {
     for kind in KINDS {
         for ((name, breaks, heals), taken) in breaks.iter().flat_map(|how| [(how, 0), (how, 40)]) {
             eprintln!("{name} after {taken}");
-            let mut scene = kind.scene();
-            let mut agent = scene.host.start();
+            let mut env = kind.new_environment();
+            let mut agent = env.host.start();
             if taken > 0 {
-                scene.write(taken);
-                scene.all_are_there(&mut agent);
+                env.write(taken);
+                env.until_all_arrived(&mut agent);
             }
-            breaks(&scene.collector);
-            let before = scene.collector.post_count();
-            scene.write(400);
-            agent.until_said("events are refused");
-            heals(&scene.collector);
-            let requests = scene.collector.post_count() - before;
+            breaks(&env.collector);
+            let before = env.collector.post_count();
+            env.write(400);
+            agent.until_logged("events are refused");
+            heals(&env.collector);
+            let requests = env.collector.post_count() - before;
             assert!(requests <= 50, "{requests} requests");
             // Changed credentials are tried at once.
-            write_token(&scene.host.path("token"), "first");
-            scene.all_are_there(&mut agent);
+            write_token(&env.host.path("token"), "first");
+            env.until_all_arrived(&mut agent);
             assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-            assert_eq!(scene.host.quarantined().len(), 0);
+            assert_eq!(env.host.quarantined().len(), 0);
         }
     }
 }
@@ -211,61 +212,61 @@ fn f96_a_server_that_refuses_everything_gets_few_requests() {
 #[test]
 fn f48_poison_event_stops_the_agent_where_that_is_wanted() {
     for kind in KINDS {
-        let mut scene = kind.scene();
-        scene.host.remote.as_mut().unwrap().push_str("on_poison = \"stop\"\n");
-        scene.collector.refuse(|sent| number(sent) == 57);
-        scene.write(100);
-        let run = scene.host.once_code(75);
+        let mut env = kind.new_environment();
+        env.host.remote.as_mut().unwrap().push_str("on_poison = \"stop\"\n");
+        env.collector.refuse(|sent| number(sent) == 57);
+        env.write(100);
+        let run = env.host.once_code(75);
         assert!(run.stderr.contains(kind.refusal) && run.stderr.contains("on_poison"), "{}", run.stderr);
-        assert_eq!(scene.host.quarantined().len(), 0);
+        assert_eq!(env.host.quarantined().len(), 0);
         // Corrected, it goes on, and nothing is missing.
-        scene.collector.refuse(|_| false);
-        scene.host.once_ok();
-        whole(&scene);
+        env.collector.refuse(|_| false);
+        env.host.once_ok();
+        whole(&env);
     }
 }
 
 #[test]
 fn f49_too_large() {
     for kind in KINDS {
-        let mut scene = kind.scene();
-        scene.collector.take_at_most(Some(6000));
-        let mut agent = scene.host.start();
-        scene.write(60);
-        scene.all_are_there(&mut agent);
-        agent.until_said("refused as too large");
+        let mut env = kind.new_environment();
+        env.collector.take_at_most(Some(6000));
+        let mut agent = env.host.start();
+        env.write(60);
+        env.until_all_arrived(&mut agent);
+        agent.until_logged("refused as too large");
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-        assert_eq!(scene.host.quarantined().len(), 0);
+        assert_eq!(env.host.quarantined().len(), 0);
     }
 }
 
 #[test]
 fn f51_a_server_that_is_away() {
     for kind in KINDS {
-        let mut scene = kind.scene();
-        let mut agent = scene.host.start();
-        scene.write(30);
-        scene.all_are_there(&mut agent);
-        scene.collector.stop();
+        let mut env = kind.new_environment();
+        let mut agent = env.host.start();
+        env.write(30);
+        env.until_all_arrived(&mut agent);
+        env.collector.stop();
         for _ in 0..10 {
-            scene.write(100);
+            env.write(100);
         }
-        agent.until_said("nothing listens at that port");
-        let before_kb = settled_memory_kb(&mut agent);
+        agent.until_logged("nothing listens at that port");
+        let before_kb = stable_memory_kb(&mut agent);
         for _ in 0..50 {
-            scene.write(100);
+            env.write(100);
         }
         // What is not read needs no memory: these are 5,000 events, 18 MB of ECS, and 3 MiB may be on their way.
-        let after_kb = settled_memory_kb(&mut agent);
+        let after_kb = stable_memory_kb(&mut agent);
         assert!(after_kb < before_kb + 8 * 1024, "{before_kb} kB, {after_kb} kB");
-        scene.collector.start_again();
-        scene.all_are_there(&mut agent);
+        env.collector.start_again();
+        env.until_all_arrived(&mut agent);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     }
 }
 
 /// The memory of an agent that has read as much as it may, in kB.
-fn settled_memory_kb(agent: &mut Agent) -> u64 {
+fn stable_memory_kb(agent: &mut Agent) -> u64 {
     let (mut kb, mut looks) = (0, 0);
     until(SOON, "its memory does not grow any more", || {
         let now_kb = agent.status_kb("VmRSS");
@@ -279,50 +280,50 @@ fn settled_memory_kb(agent: &mut Agent) -> u64 {
 #[test]
 fn f52_sigterm_while_a_server_is_away() {
     for kind in KINDS {
-        let mut scene = kind.scene();
-        scene.host.root += "shutdown_timeout = \"1s\"\n";
-        scene.collector.stop();
-        let mut agent = scene.host.start();
-        scene.write(50);
-        agent.until_said("nothing listens at that port");
+        let mut env = kind.new_environment();
+        env.host.root += "shutdown_timeout = \"1s\"\n";
+        env.collector.stop();
+        let mut agent = env.host.start();
+        env.write(50);
+        agent.until_logged("nothing listens at that port");
         assert_eq!(agent.stop(), 75, "{}", agent.stderr());
-        scene.collector.start_again();
-        scene.host.once_ok();
-        exact(&scene);
+        env.collector.start_again();
+        env.host.once_ok();
+        exact(&env);
     }
 }
 
 #[test]
 fn f55_sink_401() {
     for kind in KINDS {
-        let mut scene = kind.scene();
+        let mut env = kind.new_environment();
         let second = (kind.authorization)("second");
-        scene.collector.demand(Some(&second));
-        let mut agent = scene.host.start();
-        scene.write(50);
-        agent.until_said("until the operator acts");
-        assert_eq!((scene.collector.distinct(), scene.host.quarantined().len()), (0, 0));
+        env.collector.require_authorization(Some(&second));
+        let mut agent = env.host.start();
+        env.write(50);
+        agent.until_logged("until the operator acts");
+        assert_eq!((env.collector.distinct(), env.host.quarantined().len()), (0, 0));
         // Corrected, it is used at once, without a restart.
-        write_token(&scene.host.path("token"), "second");
-        scene.all_are_there(&mut agent);
+        write_token(&env.host.path("token"), "second");
+        env.until_all_arrived(&mut agent);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-        exact(&scene);
+        exact(&env);
     }
 }
 
 #[test]
 fn f56_rotate_secret() {
     for kind in KINDS {
-        let mut scene = kind.scene();
-        scene.collector.demand(Some(&(kind.authorization)("first")));
-        let mut agent = scene.host.start();
-        scene.write(10);
-        scene.all_are_there(&mut agent);
-        scene.collector.demand(Some(&(kind.authorization)("second")));
-        write_token(&scene.host.path("token"), "second");
-        scene.write(10);
-        scene.all_are_there(&mut agent);
-        assert_eq!(agent.said("until the operator acts"), 0, "{}", agent.stderr());
+        let mut env = kind.new_environment();
+        env.collector.require_authorization(Some(&(kind.authorization)("first")));
+        let mut agent = env.host.start();
+        env.write(10);
+        env.until_all_arrived(&mut agent);
+        env.collector.require_authorization(Some(&(kind.authorization)("second")));
+        write_token(&env.host.path("token"), "second");
+        env.write(10);
+        env.until_all_arrived(&mut agent);
+        assert_eq!(agent.log_count("until the operator acts"), 0, "{}", agent.stderr());
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     }
 }
@@ -331,21 +332,21 @@ fn f56_rotate_secret() {
 #[test]
 fn f22_kills_while_events_are_sent() {
     for kind in KINDS {
-        let mut scene = kind.scene();
+        let mut env = kind.new_environment();
         let mut random = crate::rig::Random::new(crate::rig::seed("f22_kills_while_events_are_sent"));
         for round in 0..6u64 {
-            let mut agent = scene.host.start();
-            scene.write(100);
-            let some = scene.collector.distinct() + 1 + random.below(90) as usize;
+            let mut agent = env.host.start();
+            env.write(100);
+            let some = env.collector.distinct() + 1 + random.below(90) as usize;
             agent.until("some have arrived", || {
-                scene.collector.distinct() >= some.min(100 * (round as usize + 1))
+                env.collector.distinct() >= some.min(100 * (round as usize + 1))
             });
             agent.kill();
         }
-        scene.host.once_ok();
+        env.host.once_ok();
         match kind.knows_ids {
-            true => exact(&scene),
-            false => drop(whole(&scene)),
+            true => exact(&env),
+            false => drop(whole(&env)),
         }
     }
 }
@@ -354,28 +355,28 @@ fn f22_kills_while_events_are_sent() {
 #[test]
 fn a_long_event_is_sent_whole_and_alone() {
     for kind in KINDS {
-        let mut scene = kind.scene();
-        scene.write(30);
+        let mut env = kind.new_environment();
+        env.write(30);
         let long =
             format!("{{\"auditType\":\"long\",\"text\":\"{}\"}}\n", "0123456789abcdef".repeat(200_000));
-        crate::rig::append(&scene.host.audit().join(file_name(5, 0)), long.as_bytes());
-        let run = scene.host.once();
+        crate::rig::append(&env.host.audit().join(file_name(5, 0)), long.as_bytes());
+        let run = env.host.once();
         let taken = kind.event_bytes_max > 4 << 20;
         // What is refused is in quarantine, and the code says so.
         assert_eq!(run.code, if taken { 0 } else { 65 }, "{}", run.stderr);
         let expect = 30 + usize::from(taken);
-        until(SOON, "all are stored", || scene.collector.distinct() == expect);
-        assert_eq!(scene.host.quarantined().len(), usize::from(!taken));
-        let sizes: Vec<usize> = scene.collector.stored().iter().map(|sent| sent.text.len()).collect();
+        until(SOON, "all are stored", || env.collector.distinct() == expect);
+        assert_eq!(env.host.quarantined().len(), usize::from(!taken));
+        let sizes: Vec<usize> = env.collector.stored().iter().map(|sent| sent.text.len()).collect();
         assert_eq!(sizes.iter().filter(|&&size| size > 3_000_000).count(), usize::from(taken));
     }
 }
 
 /// Runs and failures at the level trace: neither output nor state has the secret, or what is made of it.
-fn shows_no_secret(kind: &Kind) {
+fn assert_output_has_no_secret(kind: &Kind) {
     const CANARY: &str = "cAnArYsInK7";
-    let mut scene = kind.scene();
-    write_token(&scene.host.path("token"), CANARY);
+    let mut env = kind.new_environment();
+    write_token(&env.host.path("token"), CANARY);
     let authorization = (kind.authorization)(CANARY);
     let repeated = format!("<html>Authorization: {authorization}");
     let replies = [
@@ -385,18 +386,18 @@ fn shows_no_secret(kind: &Kind) {
         Do::Refuse(Reply::new(200, &*repeated)),
         Do::HangUp,
     ];
-    scene.write(20);
+    env.write(20);
     for reply in replies {
-        scene.write(5);
-        scene.collector.script([reply]);
+        env.write(5);
+        env.collector.script([reply]);
         let arguments = ["--once", "--log-level", "trace"];
-        let run = scene.host.once_with(&arguments);
+        let run = env.host.once_with(&arguments);
         assert!(!run.stderr.contains(CANARY) && !run.stdout.contains(CANARY), "{}", run.stderr);
     }
-    whole(&scene);
+    whole(&env);
     let used = |post: &crate::rig::collector::Post| post.header("authorization") == Some(&authorization);
-    assert!(scene.collector.posts().iter().any(used));
-    let mut open = vec![scene.host.state()];
+    assert!(env.collector.posts().iter().any(used));
+    let mut open = vec![env.host.state()];
     while let Some(path) = open.pop() {
         if path.is_dir() {
             open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
@@ -407,7 +408,8 @@ fn shows_no_secret(kind: &Kind) {
     }
 }
 
-/// A server repeats a secret in headers and bodies, in each form: neither log nor quarantine, nor what commands print, has it.
+/// A server repeats a secret in headers and bodies, in each form: neither log nor quarantine, nor what commands print,
+/// has it.
 #[test]
 fn f99_no_form_of_a_secret_is_shown() {
     use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
@@ -420,10 +422,10 @@ fn f99_no_form_of_a_secret_is_shown() {
     let repeated: Vec<&str> = plain.into_iter().chain(base64.iter().map(String::as_str)).collect();
     let forms: Vec<&str> = plain.into_iter().chain(base64.iter().map(|form| &form[4..16])).collect();
     for kind in KINDS {
-        let mut scene = kind.scene();
-        write_token(&scene.host.path("token"), CANARY);
+        let mut env = kind.new_environment();
+        write_token(&env.host.path("token"), CANARY);
         let body = repeated.join(" and ");
-        let headers = |location: String| vec![("location", location), ("x-said", CANARY.to_owned())];
+        let headers = |location: String| vec![("location", location), ("x-printed", CANARY.to_owned())];
         let away =
             |location: String| Do::Refuse(Reply { headers: headers(location), ..Reply::new(302, &*body) });
         let replies = [
@@ -433,27 +435,27 @@ fn f99_no_form_of_a_secret_is_shown() {
             Do::Refuse(Reply::new(401, &*body)),
             Do::Refuse(Reply::new(503, &*body)),
         ];
-        let mut said = String::new();
+        let mut printed = String::new();
         for reply in replies {
-            scene.write(3);
+            env.write(3);
             // Longer than the agent tries.
-            scene.collector.script(vec![reply; 5]);
-            let run = scene.host.once_with(&["--once", "--log-level", "trace"]);
-            said += &(run.stderr + &run.stdout);
-            scene.collector.clear_script();
+            env.collector.script(vec![reply; 5]);
+            let run = env.host.once_with(&["--once", "--log-level", "trace"]);
+            printed += &(run.stderr + &run.stdout);
+            env.collector.clear_script();
         }
-        scene.collector.refuse_with(Some(Reply::new(400, &*body)));
-        scene.collector.refuse(|sent| number(sent) == 2);
-        let run = scene.host.once_with(&["--once", "--log-level", "trace"]);
-        said += &(run.stderr + &run.stdout + &scene.host.check_sink());
-        for entry in scene.host.quarantined() {
-            said += entry["reason"].as_str().unwrap();
+        env.collector.refuse_with(Some(Reply::new(400, &*body)));
+        env.collector.refuse(|sent| number(sent) == 2);
+        let run = env.host.once_with(&["--once", "--log-level", "trace"]);
+        printed += &(run.stderr + &run.stdout + &env.host.check_sink());
+        for entry in env.host.quarantined() {
+            printed += entry["reason"].as_str().unwrap();
         }
-        let said = said.to_lowercase();
+        let printed = printed.to_lowercase();
         for form in &forms {
-            assert!(!said.contains(&form.to_lowercase()), "{form}: {said}");
+            assert!(!printed.contains(&form.to_lowercase()), "{form}: {printed}");
         }
-        assert!(said.contains("***"), "{said}");
+        assert!(printed.contains("***"), "{printed}");
     }
 }
 

@@ -52,7 +52,7 @@ impl Default for Azure {
     }
 }
 
-fn entra(status: u16, error: &str, text: &str) -> Reply {
+fn entra_reply(status: u16, error: &str, text: &str) -> Reply {
     let text = format!("{text} Trace ID: 1 Correlation ID: 2 Timestamp: 3");
     Reply::new(status, json!({"error": error, "error_description": text}).to_string())
 }
@@ -71,7 +71,7 @@ impl Azure {
             ("client_credentials", "https://monitor.azure.com/.default")
         );
         if form["client_id"] != CLIENT {
-            return entra(
+            return entra_reply(
                 400,
                 "unauthorized_client",
                 "AADSTS700016: Application was not found in the directory.",
@@ -79,7 +79,7 @@ impl Azure {
         }
         let secret = &form["client_secret"];
         if state.secret.as_ref().is_some_and(|good| good != secret) {
-            return entra(401, "invalid_client", "AADSTS7000215: Invalid client secret provided.");
+            return entra_reply(401, "invalid_client", "AADSTS7000215: Invalid client secret provided.");
         }
         state.tokens += 1;
         let token = format!("token-of-{secret}");
@@ -104,7 +104,7 @@ impl Azure {
 }
 
 impl Protocol for Azure {
-    fn aside(&self, post: &Post) -> Option<Reply> {
+    fn reply_to_other(&self, post: &Post) -> Option<Reply> {
         if post.path == format!("/{TENANT}/oauth2/v2.0/token") {
             return Some(self.login(post));
         }
@@ -158,17 +158,17 @@ impl Protocol for Azure {
 
 #[test]
 fn records_are_sent_in_the_format_of_microsofts_rule() {
-    let mut scene = USUAL.scene();
-    scene.write(30);
-    scene.host.once_ok();
-    assert_eq!((scene.collector.distinct(), scene.collector.stored_count()), (30, 30));
-    for sent in scene.collector.stored() {
+    let mut env = USUAL.new_environment();
+    env.write(30);
+    env.host.once_ok();
+    assert_eq!((env.collector.distinct(), env.collector.stored_count()), (30, 30));
+    for sent in env.collector.stored() {
         let record: Value = serde_json::from_str(&sent.text).unwrap();
         for member in ["creationDate", "author", "summary", "category", "EventId"] {
             assert!(!record[member].is_null(), "{record}");
         }
     }
-    let posts = scene.collector.posts();
+    let posts = env.collector.posts();
     let sent = posts.iter().filter(|post| post.path.starts_with("/data"));
     for post in sent {
         assert_eq!(post.header("content-encoding"), Some("gzip"));
@@ -180,14 +180,14 @@ fn records_are_sent_in_the_format_of_microsofts_rule() {
 /// Requests are cut below Azure's limit by themselves, never by a refusal.
 #[test]
 fn a_batch_is_below_azures_limit() {
-    let mut scene = SENTINEL.scene();
-    let remote = scene.host.remote.take().unwrap();
-    scene.host.remote =
+    let mut env = SENTINEL.new_environment();
+    let remote = env.host.remote.take().unwrap();
+    env.host.remote =
         Some(remote.replace("batch_events = 20", "batch_events = 100000\nbatch_bytes = \"1048574B\""));
-    scene.write(3000);
-    let run = scene.host.once_ok();
-    exact(&scene);
-    let posts = scene.collector.posts();
+    env.write(3000);
+    let run = env.host.once_ok();
+    exact(&env);
+    let posts = env.collector.posts();
     let sizes: Vec<usize> =
         posts.iter().filter(|post| post.path.starts_with("/data")).map(|post| post.body.len()).collect();
     assert!(
@@ -201,17 +201,17 @@ fn a_batch_is_below_azures_limit() {
 fn a_token_is_used_for_many_requests_and_renewed_before_it_ends() {
     let azure = Azure::default();
     azure.0.lock().unwrap().seconds = 5;
-    let mut scene = SENTINEL.scene_with(Collector::start(azure.clone()));
-    scene.collector.demand(Some("Bearer token-of-first"));
-    let mut agent = scene.host.start();
+    let mut env = SENTINEL.environment_with(Collector::start(azure.clone()));
+    env.collector.require_authorization(Some("Bearer token-of-first"));
+    let mut agent = env.host.start();
     let begun = confluence_audit_agent::clock::monotonic();
-    scene.write(20);
-    scene.all_are_there(&mut agent);
+    env.write(20);
+    env.until_all_arrived(&mut agent);
     let tokens = || azure.0.lock().unwrap().tokens;
     let mut requests = 1;
     while tokens() < 2 || requests < 5 {
-        scene.write(1);
-        scene.all_are_there(&mut agent);
+        env.write(1);
+        env.until_all_arrived(&mut agent);
         requests += 1;
     }
     // Each token is used for four seconds, whatever is sent meanwhile.
@@ -219,17 +219,17 @@ fn a_token_is_used_for_many_requests_and_renewed_before_it_ends() {
     let took = begun.elapsed();
     assert!(took.as_secs_f64() > 3.9 * renewed as f64, "{renewed} renewed in {took:?}, {requests} requests");
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    exact(&scene);
+    exact(&env);
 }
 
 #[test]
 fn a_token_that_is_revoked_is_replaced_at_once() {
     let azure = Azure::default();
-    let mut scene = SENTINEL.scene_with(Collector::start(azure.clone()));
-    scene.collector.script([Do::Take, Do::Refuse(Reply::new(401, "")), Do::Take]);
-    scene.write(60);
-    let run = scene.host.once_ok();
-    exact(&scene);
+    let mut env = SENTINEL.environment_with(Collector::start(azure.clone()));
+    env.collector.script([Do::Take, Do::Refuse(Reply::new(401, "")), Do::Take]);
+    env.write(60);
+    let run = env.host.once_ok();
+    exact(&env);
     assert_eq!(azure.0.lock().unwrap().tokens, 2);
     assert!(!run.stderr.contains("events are not accepted"), "{}", run.stderr);
 }
@@ -237,53 +237,53 @@ fn a_token_that_is_revoked_is_replaced_at_once() {
 #[test]
 fn a_machine_has_an_identity_of_its_own() {
     let azure = Azure::default();
-    let mut scene = SENTINEL.scene_with(Collector::start(azure.clone()));
-    scene.collector.demand(Some("Bearer token-of-machine"));
-    let lines = scene.host.remote.take().unwrap();
+    let mut env = SENTINEL.environment_with(Collector::start(azure.clone()));
+    env.collector.require_authorization(Some("Bearer token-of-machine"));
+    let lines = env.host.remote.take().unwrap();
     let is_kept =
         |line: &&str| !["tenant_id", "client_id", "client_secret"].iter().any(|key| line.starts_with(key));
     let lines: Vec<&str> = lines.lines().filter(is_kept).collect();
-    scene.host.remote = Some(lines.join("\n") + "\nmanaged_identity = true\n");
-    scene.write(30);
-    let mut command = scene.host.command(&[], &["--once"]);
-    command.env("AZURE_POD_IDENTITY_AUTHORITY_HOST", scene.collector.url());
+    env.host.remote = Some(lines.join("\n") + "\nmanaged_identity = true\n");
+    env.write(30);
+    let mut command = env.host.command(&[], &["--once"]);
+    command.env("AZURE_POD_IDENTITY_AUTHORITY_HOST", env.collector.url());
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    exact(&scene);
+    exact(&env);
     assert_eq!(azure.0.lock().unwrap().tokens, 1);
 }
 
 #[test]
 fn old_events_are_warned_of_once() {
-    let mut scene = USUAL.scene();
+    let mut env = USUAL.new_environment();
     // The writer's events are of its own time, long ago.
-    scene.write(100);
-    let run = scene.host.once_ok();
+    env.write(100);
+    let run = env.host.once_ok();
     assert_eq!(run.stderr.matches("older than two days").count(), 1, "{}", run.stderr);
 }
 
 #[test]
 fn a_wrong_stream_is_no_events_fault() {
-    let mut scene = SENTINEL.scene();
-    scene.host.remote.as_mut().unwrap().push_str("stream = \"Custom-Other\"\n");
-    scene.write(50);
-    let run = scene.host.once_code(75);
+    let mut env = SENTINEL.new_environment();
+    env.host.remote.as_mut().unwrap().push_str("stream = \"Custom-Other\"\n");
+    env.write(50);
+    let run = env.host.once_code(75);
     run.logged("correct `stream`");
-    assert_eq!(scene.host.quarantined().len(), 0);
+    assert_eq!(env.host.quarantined().len(), 0);
 }
 
 #[test]
 fn check_tells_application_rule_stream_and_role_apart() {
     let azure = Azure::default();
-    let mut scene = SENTINEL.scene_with(Collector::start(azure.clone()));
-    let good = scene.host.remote.clone().unwrap();
+    let mut env = SENTINEL.environment_with(Collector::start(azure.clone()));
+    let good = env.host.remote.clone().unwrap();
     let mut check = |lines: &str, expect: &str| {
-        scene.host.remote = Some(lines.into());
-        let said = scene.host.check();
-        let about = said.stdout.lines().rfind(|line| line.contains("sink local"));
-        assert!(about.unwrap().contains(expect), "{}", said.stdout);
-        assert_eq!(scene.collector.stored_count(), 0);
-        said.code
+        env.host.remote = Some(lines.into());
+        let printed = env.host.check();
+        let about = printed.stdout.lines().rfind(|line| line.contains("sink local"));
+        assert!(about.unwrap().contains(expect), "{}", printed.stdout);
+        assert_eq!(env.collector.stored_count(), 0);
+        printed.code
     };
     assert_eq!(check(&good, "the application may write to it"), 0);
     assert_eq!(check(&good.replace(CLIENT, TENANT), "correct `client_id`"), 75);
@@ -294,11 +294,11 @@ fn check_tells_application_rule_stream_and_role_apart() {
     assert_eq!(check(&good, "Monitoring Metrics Publisher"), 75);
     azure.0.lock().unwrap().secret = Some("another".into());
     assert_eq!(check(&good, "to its value, not to its id"), 75);
-    let posts = scene.collector.posts();
+    let posts = env.collector.posts();
     assert!(posts.iter().all(|post| post.body != b"[]"));
 }
 
 #[test]
 fn f57_sentinel_secret_and_token_show_nowhere() {
-    shows_no_secret(&SENTINEL);
+    assert_output_has_no_secret(&SENTINEL);
 }

@@ -48,7 +48,7 @@ struct State {
     sticky: bool,
 }
 
-fn says(status: u16, code: u32, text: &str) -> Reply {
+fn splunk_reply(status: u16, code: u32, text: &str) -> Reply {
     Reply::new(status, format!("{{\"text\":\"{text}\",\"code\":{code}}}"))
 }
 
@@ -85,17 +85,17 @@ impl Hec {
 impl Protocol for Hec {
     fn events(&self, post: &Post) -> Result<Vec<Sent>, Reply> {
         if post.path != "/splunk/services/collector/event" {
-            return Err(says(404, 404, "The requested URL was not found on this server."));
+            return Err(splunk_reply(404, 404, "The requested URL was not found on this server."));
         }
         if post.body.is_empty() {
-            return Err(says(400, 5, "No data"));
+            return Err(splunk_reply(400, 5, "No data"));
         }
         match post.header("x-splunk-request-channel") {
             None if self.0.lock().unwrap().acknowledges => {
-                return Err(says(400, 10, "Data channel is missing"));
+                return Err(splunk_reply(400, 10, "Data channel is missing"));
             }
             Some(channel) if uuid::Uuid::parse_str(channel).is_err() => {
-                return Err(says(400, 11, "Invalid data channel"));
+                return Err(splunk_reply(400, 11, "Invalid data channel"));
             }
             _ => {}
         }
@@ -115,7 +115,7 @@ impl Protocol for Hec {
     fn reply(&self, _items: &[Item]) -> Reply {
         let mut state = self.0.lock().unwrap();
         if !state.acknowledges {
-            return says(200, 0, "Success");
+            return splunk_reply(200, 0, "Success");
         }
         let id = state.next;
         state.next += 1;
@@ -130,22 +130,22 @@ impl Protocol for Hec {
         refuses(6, "Invalid data format", at)
     }
 
-    fn keeps_those_before(&self) -> bool {
+    fn keeps_events_before_refused(&self) -> bool {
         true
     }
 
-    fn stranger(&self) -> Reply {
-        says(403, 4, "Invalid token")
+    fn unauthorized_reply(&self) -> Reply {
+        splunk_reply(403, 4, "Invalid token")
     }
 
     /// Acknowledges when asked for the second time.
-    fn aside(&self, post: &Post) -> Option<Reply> {
+    fn reply_to_other(&self, post: &Post) -> Option<Reply> {
         let channel = post.path.strip_prefix("/splunk/services/collector/ack?channel=")?;
         assert!(uuid::Uuid::parse_str(channel).is_ok());
         assert!(post.header("authorization").is_some_and(|value| value.starts_with("Splunk ")));
         let mut state = self.0.lock().unwrap();
         if !state.acknowledges {
-            return Some(says(400, 14, "ACK is disabled"));
+            return Some(splunk_reply(400, 14, "ACK is disabled"));
         }
         let here = !state.sticky || post.header("cookie") == Some("indexer=7");
         let question: Value = serde_json::from_slice(&post.body).unwrap();
@@ -166,68 +166,68 @@ impl Protocol for Hec {
 #[test]
 fn an_event_is_delivered_when_the_indexer_acknowledges_it() {
     let hec = Hec::acknowledging();
-    let mut scene = ACKNOWLEDGED.scene_with(Collector::start(hec.clone()));
+    let mut env = ACKNOWLEDGED.environment_with(Collector::start(hec.clone()));
     hec.0.lock().unwrap().stuck = true;
-    scene.write(30);
-    let run = scene.host.once_code(75);
+    env.write(30);
+    let run = env.host.once_code(75);
     run.logged("no acknowledgement within 3s");
-    let stored = scene.collector.stored_count();
+    let stored = env.collector.stored_count();
     assert!(stored >= 30, "{stored}");
     // Nothing of it counts as delivered: all of it is sent again, with the same ids.
-    let remote = scene.host.remote.take().unwrap();
-    scene.host.remote = Some(remote.replace("\"3s\"", "\"1h\""));
+    let remote = env.host.remote.take().unwrap();
+    env.host.remote = Some(remote.replace("\"3s\"", "\"1h\""));
     {
         let mut state = hec.0.lock().unwrap();
         (state.stuck, state.sticky) = (false, true);
         state.asked.clear();
     }
-    scene.host.once_ok();
-    whole(&scene);
-    assert_eq!(scene.collector.stored_count(), stored + 30);
+    env.host.once_ok();
+    whole(&env);
+    assert_eq!(env.collector.stored_count(), stored + 30);
     assert!(hec.0.lock().unwrap().asked.values().all(|asked| *asked == 2));
-    let posts = scene.collector.posts();
+    let posts = env.collector.posts();
     let events = posts.iter().filter(|post| post.path.ends_with("/event"));
     for post in events {
         assert_eq!(post.header("content-encoding"), Some("gzip"));
         assert!(post.wire_bytes * 3 < post.body.len());
     }
-    let again = scene.host.once();
-    assert_eq!((again.code, scene.collector.posts().len()), (0, posts.len()));
+    let again = env.host.once();
+    assert_eq!((again.code, env.collector.posts().len()), (0, posts.len()));
 }
 
 #[test]
 fn a_token_and_the_key_acknowledge_must_agree() {
-    let mut scene = HEC.scene_with(Collector::start(Hec::acknowledging()));
-    scene.write(5);
-    let run = scene.host.once_code(75);
+    let mut env = HEC.environment_with(Collector::start(Hec::acknowledging()));
+    env.write(5);
+    let run = env.host.once_code(75);
     run.logged("write `acknowledge = true`");
-    let mut scene = ACKNOWLEDGED.scene();
-    scene.write(5);
-    let run = scene.host.once_code(75);
+    let mut env = ACKNOWLEDGED.new_environment();
+    env.write(5);
+    let run = env.host.once_code(75);
     run.logged("`acknowledge = false`");
 }
 
 #[test]
 fn a_wrong_index_is_no_events_fault() {
-    let mut scene = HEC.scene();
-    let remote = scene.host.remote.take().unwrap();
-    scene.host.remote = Some(remote.replace("\"audit\"", "\"secret\""));
-    scene.write(50);
-    let run = scene.host.once_code(75);
+    let mut env = HEC.new_environment();
+    let remote = env.host.remote.take().unwrap();
+    env.host.remote = Some(remote.replace("\"audit\"", "\"secret\""));
+    env.write(50);
+    let run = env.host.once_code(75);
     run.logged("correct `index`");
-    assert_eq!(scene.host.quarantined().len(), 0);
+    assert_eq!(env.host.quarantined().len(), 0);
 }
 
 /// Splunk has the events before a refused one: they come twice, and each of them no more often.
 #[test]
 fn a_refused_event_repeats_those_before_it_once_at_most() {
-    let mut scene = HEC.scene();
-    scene.collector.refuse(|sent| [13, 17].contains(&(number(sent) % 20)));
-    scene.write(100);
-    scene.host.once_code(65);
-    assert_eq!((scene.host.quarantined().len(), scene.collector.distinct()), (10, 90));
+    let mut env = HEC.new_environment();
+    env.collector.refuse(|sent| [13, 17].contains(&(number(sent) % 20)));
+    env.write(100);
+    env.host.once_code(65);
+    assert_eq!((env.host.quarantined().len(), env.collector.distinct()), (10, 90));
     let mut times = HashMap::new();
-    for sent in scene.collector.stored() {
+    for sent in env.collector.stored() {
         *times.entry(sent.id).or_insert(0) += 1;
     }
     assert!(times.values().all(|times| *times <= 2), "{times:?}");
@@ -246,19 +246,18 @@ fn raw_records_can_be_sent() {
             Ok(envelopes.map(|envelope| sent(envelope.unwrap())).collect())
         }
         fn reply(&self, _items: &[Item]) -> Reply {
-            says(200, 0, "Success")
+            splunk_reply(200, 0, "Success")
         }
     }
-    let mut scene = HEC.scene_with(Collector::start(Raw));
-    scene
-        .host
+    let mut env = HEC.environment_with(Collector::start(Raw));
+    env.host
         .remote
         .as_mut()
         .unwrap()
         .push_str("format = \"raw\"\nhost = \"wiki\"\nsource = \"a \\\"b\\\"\"\n");
-    scene.write(3);
-    scene.host.once_ok();
-    for sent in scene.collector.stored() {
+    env.write(3);
+    env.host.once_ok();
+    for sent in env.collector.stored() {
         let envelope: Value = serde_json::from_str(&sent.text).unwrap();
         assert_eq!((&envelope["host"], &envelope["source"]), (&"wiki".into(), &"a \"b\"".into()));
         assert_eq!(envelope["fields"]["event_id"], sent.id);
@@ -271,29 +270,29 @@ fn raw_records_can_be_sent() {
 
 #[test]
 fn check_tells_token_and_acknowledgement_apart() {
-    let check = |scene: &Scene| {
-        let said = scene.host.check();
-        assert_eq!(scene.collector.stored_count(), 0);
-        (said.code, said.stdout)
+    let check = |env: &Environment| {
+        let printed = env.host.check();
+        assert_eq!(env.collector.stored_count(), 0);
+        (printed.code, printed.stdout)
     };
-    let scene = HEC.scene();
-    let (code, said) = check(&scene);
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("responds and accepts the token"), "{said}");
-    scene.collector.demand(Some("Splunk second"));
-    let (code, said) = check(&scene);
-    assert_eq!(code, 75, "{said}");
-    assert!(said.contains("Splunk does not know the token"), "{said}");
-    assert!(!said.contains("are accepted"), "{said}");
-    let (code, said) = check(&ACKNOWLEDGED.scene());
-    assert_eq!(code, 75, "{said}");
-    assert!(said.contains("the token has no indexer acknowledgement"), "{said}");
-    let (code, said) = check(&ACKNOWLEDGED.scene_with(Collector::start(Hec::acknowledging())));
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("the token has indexer acknowledgement"), "{said}");
+    let env = HEC.new_environment();
+    let (code, printed) = check(&env);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("responds and accepts the token"), "{printed}");
+    env.collector.require_authorization(Some("Splunk second"));
+    let (code, printed) = check(&env);
+    assert_eq!(code, 75, "{printed}");
+    assert!(printed.contains("Splunk does not know the token"), "{printed}");
+    assert!(!printed.contains("are accepted"), "{printed}");
+    let (code, printed) = check(&ACKNOWLEDGED.new_environment());
+    assert_eq!(code, 75, "{printed}");
+    assert!(printed.contains("the token has no indexer acknowledgement"), "{printed}");
+    let (code, printed) = check(&ACKNOWLEDGED.environment_with(Collector::start(Hec::acknowledging())));
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("the token has indexer acknowledgement"), "{printed}");
 }
 
 #[test]
 fn f57_splunk_token_shows_nowhere() {
-    shows_no_secret(&HEC);
+    assert_output_has_no_secret(&HEC);
 }

@@ -11,9 +11,9 @@ use super::*;
 
 const MUTATIONS: u64 = 1000;
 
-/// A store that a killed process left: its backup file is older than the store. In each commit the output of a source is
-/// as long as the offsets of its files together.
-fn leave_store(dir: &Path) -> StateImage {
+/// A store that a killed process left: its backup file is older than the store. In each commit the output of a source
+/// is as long as the offsets of its files together.
+fn create_killed_store(dir: &Path) -> StateImage {
     let mut store = open(dir);
     for round in 1..=400u64 {
         if round == 300 {
@@ -118,7 +118,7 @@ fn f23_corrupt_every_byte() {
     let mut random = Random::new("f23_corrupt_every_byte");
     let dir = tempfile::tempdir().unwrap();
     let sound = dir.path().join("sound");
-    let truth = leave_store(&sound);
+    let truth = create_killed_store(&sound);
     let files: Vec<PathBuf> = bytes_of(&sound).into_keys().collect();
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     let mutations = std::env::var("MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(MUTATIONS);

@@ -32,13 +32,13 @@ fn entry(key: u32, offset: u64) -> FileEntry {
     }
 }
 
-fn mark(generation: u64, length: u64) -> SinkMark {
+fn mark(rotation: u64, length: u64) -> SinkMark {
     SinkMark {
         sink: "local".to_owned(),
         path: "/var/log/events.ndjson".into(),
         dev: 64769,
         ino: 77,
-        generation,
+        rotation,
         length,
         deleted: Default::default(),
     }

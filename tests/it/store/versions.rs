@@ -12,7 +12,7 @@ fn fixture(version: u32) -> PathBuf {
 fn expected() -> [Commit; 2] {
     let wiki = Commit {
         progress: Progress {
-            files: vec![entry(0, 4321), FileEntry { finished: true, epoch: 2, ..entry(1, 1_000_000) }],
+            files: vec![entry(0, 4321), FileEntry { finished: true, truncations: 2, ..entry(1, 1_000_000) }],
             losses: vec![Loss {
                 at_ms: 1_795_000_000_000,
                 path: "/var/confluence/log/audit/gone".into(),
@@ -99,7 +99,7 @@ fn f27_state_matrix() {
 }
 
 /// Refused as a newer release's, with every byte where it was.
-fn refused_untouched(dir: &Path) {
+fn assert_refused_unchanged(dir: &Path) {
     let before = bytes_of(dir);
     for error in [Store::open(dir).map(|_| ()), checkpoint::read(dir).map(|_| ())] {
         let error = error.unwrap_err();
@@ -120,7 +120,7 @@ fn f27_newer_version_is_left_alone() {
     for name in ["meta.json", "checkpoint.json"] {
         let dir = restored(VERSION);
         fs::write(dir.path().join(name), seal(VERSION + 1, name, r#"{"shape":"unknown"}"#)).unwrap();
-        refused_untouched(dir.path());
+        assert_refused_unchanged(dir.path());
     }
 }
 
@@ -144,5 +144,5 @@ fn f27_newer_value_is_left_alone() {
     let key = "file \"wiki\" 00000000";
     db.insert(key, seal(VERSION + 1, key, r#"{"shape":"unknown"}"#)).unwrap();
     drop(db);
-    refused_untouched(dir.path());
+    assert_refused_unchanged(dir.path());
 }

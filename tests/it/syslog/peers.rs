@@ -1,6 +1,6 @@
 //! rsyslog and syslog-ng themselves, where `tests/peers/syslog.sh` has brought them or the system has them.
 
-use super::{BATCHES, Scene};
+use super::{BATCHES, Environment};
 use crate::rig::certificates::{Ca, replace};
 use crate::rig::{Port, SOON, free_port, judge, skip, until};
 use std::fs;
@@ -39,11 +39,11 @@ impl Daemon {
     fn start(program: PathBuf, root: PathBuf, arguments: Vec<String>, address: SocketAddr) -> Daemon {
         let child = spawn(&program, &root, &arguments);
         let mut daemon = Daemon { child, program, root, arguments, address };
-        daemon.listens();
+        daemon.until_listening();
         daemon
     }
 
-    fn listens(&mut self) {
+    fn until_listening(&mut self) {
         let (child, address) = (&mut self.child, &self.address);
         until(SOON, "the receiver listens", || {
             assert_eq!(child.try_wait().unwrap(), None, "the receiver ended");
@@ -59,7 +59,7 @@ impl Daemon {
 
     fn start_again(&mut self) {
         self.child = spawn(&self.program, &self.root, &self.arguments);
-        self.listens();
+        self.until_listening();
     }
 }
 
@@ -82,32 +82,32 @@ fn spawn(program: &Path, root: &Path, arguments: &[String]) -> Child {
 }
 
 /// Delivers, restarts the receiver between two requests, delivers more, and judges what it has written.
-fn deliver(scene: &mut Scene, mut daemon: Daemon, output: &Path) {
+fn deliver(env: &mut Environment, mut daemon: Daemon, output: &Path) {
     let written = || -> Vec<String> {
         let text = fs::read_to_string(output).unwrap_or_default();
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
         text[..whole].lines().map(str::to_owned).collect()
     };
-    let mut agent = scene.host.start();
-    scene.write(500);
-    scene.all_are_there(&mut agent, written);
+    let mut agent = env.host.start();
+    env.write(500);
+    env.until_all_arrived(&mut agent, written);
     daemon.stop();
-    scene.write(100);
-    agent.until_said("nothing listens at that port");
+    env.write(100);
+    agent.until_logged("nothing listens at that port");
     daemon.start_again();
-    scene.all_are_there(&mut agent, written);
-    scene.write(400);
-    scene.all_are_there(&mut agent, written);
+    env.until_all_arrived(&mut agent, written);
+    env.write(400);
+    env.until_all_arrived(&mut agent, written);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    judge(&scene.writer, &super::events(&written())).is_exact();
+    judge(&env.writer, &super::events(&written())).is_exact();
 }
 
-/// A scene whose sink goes to a port that is free, and the lines of TLS with the files of a new CA.
-fn scene(tls: bool) -> (Scene, Port) {
+/// An environment whose sink goes to a port that is free, and the lines of TLS with the files of a new CA.
+fn new_environment(tls: bool) -> (Environment, Port) {
     let port = free_port();
-    let mut scene = Scene::new(port.address(), "");
-    let mut sink = scene.host.remote.take().unwrap();
-    let dir = scene.host.path("");
+    let mut env = Environment::new(port.address(), "");
+    let mut sink = env.host.remote.take().unwrap();
+    let dir = env.host.path("");
     if tls {
         let ca = Ca::new("own");
         replace(&dir.join("ca.pem"), &ca.pem());
@@ -122,9 +122,9 @@ fn scene(tls: bool) -> (Scene, Port) {
     } else {
         sink += "transport = \"tcp\"\n";
     }
-    scene.host.remote = Some(sink);
-    assert!(scene.host.remote.as_ref().unwrap().contains(BATCHES));
-    (scene, port)
+    env.host.remote = Some(sink);
+    assert!(env.host.remote.as_ref().unwrap().contains(BATCHES));
+    (env, port)
 }
 
 /// The driver by which this rsyslog speaks TLS. Debian has each in a package of its own.
@@ -172,8 +172,8 @@ fn rsyslog_takes_every_event() {
     }
     for name in [None, found].into_iter().take(1 + usize::from(found.is_some())) {
         let tls = name.is_some();
-        let (mut scene, port) = scene(tls);
-        let dir = scene.host.path("");
+        let (mut env, port) = new_environment(tls);
+        let dir = env.host.path("");
         let path = |name: &str| dir.join(name).display().to_string();
         let driver = name.map_or(String::new(), |name| {
             format!(
@@ -206,7 +206,7 @@ fn rsyslog_takes_every_event() {
             arguments.extend(["-M".into(), modules.display().to_string()]);
         }
         let daemon = Daemon::start(program.clone(), root.clone(), arguments, port.address());
-        deliver(&mut scene, daemon, &dir.join("received"));
+        deliver(&mut env, daemon, &dir.join("received"));
     }
 }
 
@@ -216,8 +216,8 @@ fn syslog_ng_takes_every_event() {
         return;
     };
     for tls in [false, true] {
-        let (mut scene, port) = scene(tls);
-        let dir = scene.host.path("");
+        let (mut env, port) = new_environment(tls);
+        let dir = env.host.path("");
         let path = |name: &str| dir.join(name).display().to_string();
         let transport = match tls {
             false => "transport(\"tcp\")".to_string(),
@@ -256,6 +256,6 @@ fn syslog_ng_takes_every_event() {
             arguments.push(format!("--module-path={}", modules.display()));
         }
         let daemon = Daemon::start(program.clone(), root.clone(), arguments, port.address());
-        deliver(&mut scene, daemon, &dir.join("received"));
+        deliver(&mut env, daemon, &dir.join("received"));
     }
 }

@@ -3,20 +3,20 @@
 use url::Url;
 
 use super::Context;
-use super::remote::{COMPRESSIONS, Common, auth, warn_clear_text};
+use super::remote::{COMPRESSIONS, RemoteKeys, auth, warn_clear_text};
 use crate::config::checked::FormatKind;
 use crate::config::file::address::{self, no_query};
 use crate::config::file::http;
 use crate::config::file::namespace;
 use crate::config::raw::Table;
 use crate::config::words::ensure;
-use crate::config::{Auth, Compression, ElasticsearchConfig, PeerConfig, Target};
+use crate::config::{Auth, Compression, DestinationConfig, ElasticsearchConfig, Target};
 
 const EXAMPLE: &str = "https://elastic.example.com:9200";
 /// Of Elasticsearch, for the name of an index.
 const INDEX_BYTES_MAX: usize = 255;
 
-pub(super) fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, context: &Context, _: &RemoteKeys) -> Option<DestinationConfig> {
     let hosts = hosts(table);
     let api_key = table.reference("api_key");
     let mut auth = auth(table);
@@ -49,7 +49,7 @@ pub(super) fn read(table: &mut Table, context: &Context, _: &Common) -> Option<P
     if let Some(open) = hosts.iter().find(|url| address::clear_text(url).is_some()) {
         warn_clear_text(table, "hosts", open, &http.auth);
     }
-    Some(PeerConfig::Elasticsearch(Box::new(ElasticsearchConfig {
+    Some(DestinationConfig::Elasticsearch(Box::new(ElasticsearchConfig {
         http,
         hosts,
         target: target?,

@@ -4,14 +4,14 @@ use reqwest::Method;
 use toml::de::DeValue;
 
 use super::Context;
-use super::remote::{COMPRESSIONS, Common, auth, url, warn_clear_text};
+use super::remote::{COMPRESSIONS, RemoteKeys, auth, url, warn_clear_text};
 use crate::config::file::http;
 use crate::config::raw::Table;
-use crate::config::{Compression, FormatKind, HttpBody, HttpSinkConfig, PeerConfig};
+use crate::config::{Compression, DestinationConfig, FormatKind, HttpBody, HttpSinkConfig};
 
 const BODIES: [(&str, HttpBody); 2] = [("ndjson", HttpBody::Ndjson), ("array", HttpBody::Array)];
 
-pub(super) fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, context: &Context, _: &RemoteKeys) -> Option<DestinationConfig> {
     let url = url(table, "url", "https://collector.example.com/audit");
     let auth = auth(table);
     let http = http::read(table, url, Some(auth));
@@ -27,7 +27,7 @@ pub(super) fn read(table: &mut Table, context: &Context, _: &Common) -> Option<P
     table.choice("compression", &COMPRESSIONS, &mut compression);
     let http = http?;
     warn_clear_text(table, "url", &http.base, &http.auth);
-    Some(PeerConfig::Http(Box::new(HttpSinkConfig {
+    Some(DestinationConfig::Http(Box::new(HttpSinkConfig {
         http,
         method: method.unwrap_or(Method::POST),
         body,

@@ -1,6 +1,6 @@
 //! `type = "kafka"`.
 
-use super::remote::{COMPRESSIONS, Common};
+use super::remote::{COMPRESSIONS, RemoteKeys};
 use super::syslog::host_port;
 use super::{Context, SEC};
 use crate::config::file::credentials;
@@ -8,7 +8,7 @@ use crate::config::file::http::{TLS_KEYS, tls};
 use crate::config::raw::Table;
 use crate::config::typed::keys;
 use crate::config::words::ensure;
-use crate::config::{KafkaConfig, PeerConfig, RecordTime, SaslConfig, SaslMechanism};
+use crate::config::{DestinationConfig, KafkaConfig, RecordTime, SaslConfig, SaslMechanism};
 
 const BROKER: &str = "kafka1.example.com:9093";
 const TOPIC: &str = "confluence-audit";
@@ -21,7 +21,7 @@ const MECHANISMS: [(&str, SaslMechanism); 3] = [
 
 const TIMES: [(&str, RecordTime); 2] = [("sent", RecordTime::Sent), ("event", RecordTime::Event)];
 
-pub(super) fn read(table: &mut Table, _: &Context, _: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, _: &Context, _: &RemoteKeys) -> Option<DestinationConfig> {
     let brokers = brokers(table);
     let topic = table.required("topic", TOPIC, |topic| check_topic(topic).map(|()| topic.to_owned()));
     let complete = brokers.is_some() && topic.is_some();
@@ -39,7 +39,7 @@ pub(super) fn read(table: &mut Table, _: &Context, _: &Common) -> Option<PeerCon
         duration timeout(SEC..=3600 * SEC);
     );
     warn_clear_text(table, &config);
-    complete.then_some(PeerConfig::Kafka(config))
+    complete.then_some(DestinationConfig::Kafka(config))
 }
 
 fn brokers(table: &mut Table) -> Option<Vec<String>> {

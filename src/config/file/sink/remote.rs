@@ -15,7 +15,7 @@ pub(super) const COMPRESSIONS: [(&str, Compression); 3] =
 
 /// What the keys say that all have.
 #[derive(Default)]
-pub(super) struct Common {
+pub(super) struct RemoteKeys {
     pub bytes: Option<u64>,
     events: Option<usize>,
     wait: Option<Duration>,
@@ -23,9 +23,9 @@ pub(super) struct Common {
     on_poison: Option<OnPoison>,
 }
 
-impl Common {
-    pub(super) fn read(table: &mut Table) -> Common {
-        let mut common = Common::default();
+impl RemoteKeys {
+    pub(super) fn read(table: &mut Table) -> RemoteKeys {
+        let mut common = RemoteKeys::default();
         table.size("batch_bytes", KIB..=64 << 20, &mut common.bytes);
         table.count("batch_events", 1..=100_000, &mut common.events);
         table.duration("batch_wait", ZERO..=600 * SEC, &mut common.wait);

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::Context;
-use super::remote::{Common, gzip_at_most, url, wants_json};
+use super::remote::{RemoteKeys, gzip_at_most, url, wants_json};
 use crate::config::file::address::{self, is_loopback, no_query};
 use crate::config::file::http;
 use crate::config::raw::{ConfigValue, Table};
 use crate::config::words::ensure;
-use crate::config::{Auth, AzureIdentity, Compression, PeerConfig, Reference, SentinelConfig};
+use crate::config::{Auth, AzureIdentity, Compression, DestinationConfig, Reference, SentinelConfig};
 
 const ENDPOINT: &str = "https://confluence-x1y2.westeurope-1.ingest.monitor.azure.com";
 const RULE: &str = "dcr-00000000000000000000000000000000";
 const ID: &str = "11111111-2222-3333-4444-555555555555";
 
-pub(super) fn read(table: &mut Table, context: &Context, common: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, context: &Context, common: &RemoteKeys) -> Option<DestinationConfig> {
     let endpoint = url(table, "endpoint", ENDPOINT);
     if let Some(Err(message)) = endpoint.as_ref().map(check_encrypted) {
         table.error("endpoint", message);
@@ -46,7 +46,7 @@ pub(super) fn read(table: &mut Table, context: &Context, common: &Common) -> Opt
         let message = "is more than Azure takes in one request, which is less than 1 MiB before compression; write \"1MB\"";
         table.refuse(&["batch_bytes"], message);
     }
-    Some(PeerConfig::Sentinel(Box::new(SentinelConfig {
+    Some(DestinationConfig::Sentinel(Box::new(SentinelConfig {
         http: http?,
         dcr_immutable_id: rule?,
         stream: stream.unwrap_or(SentinelConfig::STREAM.into()),
@@ -157,7 +157,7 @@ mod tests {
         let mut config = crate::config::file::read(Path::new("x.toml"), &text, false).unwrap();
         let sink = config.sinks.remove(0);
         let SinkKind::Remote(remote) = sink.kind else { panic!() };
-        let PeerConfig::Sentinel(found) = remote.peer else { panic!() };
+        let DestinationConfig::Sentinel(found) = remote.destination else { panic!() };
         (*found, remote.batch.bytes, sink.format)
     }
 

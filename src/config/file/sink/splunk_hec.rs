@@ -2,17 +2,17 @@
 
 use url::Url;
 
-use super::remote::{Common, gzip_at_most, url, wants_json, warn_clear_text};
+use super::remote::{RemoteKeys, gzip_at_most, url, wants_json, warn_clear_text};
 use super::{Context, SEC};
 use crate::config::file::address::no_query;
 use crate::config::file::http;
 use crate::config::raw::Table;
 use crate::config::words::ensure;
-use crate::config::{Auth, Compression, PeerConfig, SplunkHecConfig};
+use crate::config::{Auth, Compression, DestinationConfig, SplunkHecConfig};
 
 const EXAMPLE: &str = "https://splunk.example.com:8088";
 
-pub(super) fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, context: &Context, _: &RemoteKeys) -> Option<DestinationConfig> {
     let url = url(table, "url", EXAMPLE);
     if let Some(Err(message)) = url.as_ref().map(check_base) {
         table.error("url", message);
@@ -35,7 +35,7 @@ pub(super) fn read(table: &mut Table, context: &Context, _: &Common) -> Option<P
     wants_json(table, context.format);
     let http = http?;
     warn_clear_text(table, "url", &http.base, &http.auth);
-    Some(PeerConfig::SplunkHec(Box::new(SplunkHecConfig {
+    Some(DestinationConfig::SplunkHec(Box::new(SplunkHecConfig {
         http,
         index,
         source,
@@ -85,8 +85,8 @@ mod tests {
         "#;
         let config = crate::config::file::read(Path::new("x.toml"), text, false).unwrap();
         let SinkKind::Remote(remote) = &config.sinks[0].kind else { panic!() };
-        let RemoteSinkConfig { peer, batch, .. } = &**remote;
-        let crate::config::PeerConfig::SplunkHec(found) = peer else { panic!() };
+        let RemoteSinkConfig { destination, batch, .. } = &**remote;
+        let crate::config::DestinationConfig::SplunkHec(found) = destination else { panic!() };
         let text = |text: &str| Some(text.to_owned());
         let expected = SplunkHecConfig {
             http: crate::config::HttpConfig::new(

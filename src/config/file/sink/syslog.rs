@@ -1,12 +1,12 @@
 //! `type = "syslog"`.
 
-use super::remote::Common;
+use super::remote::RemoteKeys;
 use super::{Context, SEC};
 use crate::config::file::http::{TLS_KEYS, tls};
 use crate::config::raw::Table;
 use crate::config::typed::keys;
 use crate::config::words::ensure;
-use crate::config::{Framing, PeerConfig, SyslogConfig, Transport};
+use crate::config::{DestinationConfig, Framing, SyslogConfig, Transport};
 
 const EXAMPLE: &str = "syslog.example.com:6514";
 
@@ -27,7 +27,7 @@ const FACILITIES: [&str; 24] = [
     "local7",
 ];
 
-pub(super) fn read(table: &mut Table, _: &Context, common: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, _: &Context, common: &RemoteKeys) -> Option<DestinationConfig> {
     let address = table.required("address", EXAMPLE, |address| host_port(address, EXAMPLE));
     let complete = address.is_some();
     let kind = table.word("transport", &TRANSPORTS);
@@ -66,15 +66,15 @@ pub(super) fn read(table: &mut Table, _: &Context, common: &Common) -> Option<Pe
         let message = "is always 1 for syslog, which sends over one connection, in order; remove it";
         table.refuse(&["concurrency"], message);
     }
-    (complete && kind.is_some()).then_some(PeerConfig::Syslog(config))
+    (complete && kind.is_some()).then_some(DestinationConfig::Syslog(config))
 }
 
 /// `host:port`; an IPv6 address is in brackets, and is returned without them.
 pub(super) fn host_port(text: &str, example: &str) -> Result<(String, u16), String> {
     let text = text.trim();
-    let way_out = format!("write host and port alone, as in \"{example}\"");
-    ensure(!text.contains("://"), format!("is a URL; {way_out}"))?;
-    ensure(!text.contains('@'), format!("holds an `@`; {way_out}"))?;
+    let hint = format!("write host and port alone, as in \"{example}\"");
+    ensure(!text.contains("://"), format!("is a URL; {hint}"))?;
+    ensure(!text.contains('@'), format!("holds an `@`; {hint}"))?;
     let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')) else {
         return Err(format!("`{text}` has no port; write it as in \"{example}\""));
     };

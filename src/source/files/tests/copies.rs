@@ -47,7 +47,7 @@ fn gzip_file(path: &Path) -> PathBuf {
 fn one_file(home: &Home, pattern: &str) -> (FilesConfig, PathBuf) {
     let mut config = home.config();
     let live = home.audit().join("audit.log");
-    config.place = FileLocation::Files(vec![home.audit().join(pattern).to_str().unwrap().to_owned()]);
+    config.location = FileLocation::Files(vec![home.audit().join(pattern).to_str().unwrap().to_owned()]);
     (config, live)
 }
 
@@ -290,8 +290,8 @@ fn f87_the_copy_of_a_truncated_file_is_read_on() {
                         run.sweep_and_read();
                     }
                     run.assert_healthy();
-                    let tampered = run.files.take_tampered().len();
-                    assert_eq!(tampered, if live { 3 } else { 1 });
+                    let rewritten_files = run.files.take_rewritten().len();
+                    assert_eq!(rewritten_files, if live { 3 } else { 1 });
                     println!("{pattern} {name} live {live} unread {unread} compressed {compress}");
                     each_once(&known, 0..n);
                 }
@@ -415,7 +415,7 @@ fn f88_a_compressed_file_that_is_being_written() {
         run.now_ms = crate::clock::now_ms();
         run.sweep_and_read_after(Duration::from_secs(40));
         run.sweep_and_read_after(Duration::from_secs(5));
-        assert!(!run.files.caught_up() && run.files.is_drained(), "{end}");
+        assert!(!run.files.all_at_end() && run.files.nothing_left_to_read(), "{end}");
         assert_eq!(run.known.losses, []);
     }
     fs::write(&packed, &whole).unwrap();
@@ -441,7 +441,7 @@ fn f88_a_file_from_the_future_is_given_up_in_time() {
         run.sweep_and_read();
         run.sweep_and_read_after(Duration::from_secs(61));
         run.sweep_and_read_after(Duration::from_secs(5));
-        assert!(run.files.caught_up(), "{ending}");
+        assert!(run.files.all_at_end(), "{ending}");
         assert_eq!(run.known.losses.len(), 1, "{ending}");
     }
 }

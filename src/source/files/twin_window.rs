@@ -1,8 +1,8 @@
 //! Replays the last records before the read position, to rebuild state that depends on them (twin counts).
 
-use super::frame::Framer;
-use super::tracked::Tracked;
-use super::{AuditFiles, FileRecord, name, tail};
+use super::record_splitter::RecordSplitter;
+use super::tracked::TrackedFile;
+use super::{AuditFiles, FileRecord, file_reader, name};
 use crate::record::twins;
 use std::io;
 
@@ -10,34 +10,38 @@ use std::io;
 type BytesBefore = (usize, Vec<u8>);
 
 impl AuditFiles {
-    /// Before the first record of a folder's sequence: emits the preceding records again, from the file and its
+    /// Before the first record of a directory's twin scope: emits the preceding records again, from the file and its
     /// predecessors.
-    pub(super) fn replay(&mut self, index: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> io::Result<()> {
-        let folder = self.tracked[index].folder;
-        if self.folders[folder].replayed {
+    pub(super) fn load_twin_window(
+        &mut self,
+        index: usize,
+        emit: &mut dyn FnMut(FileRecord<'_>),
+    ) -> io::Result<()> {
+        let directory = self.tracked[index].directory;
+        if self.directories[directory].twin_window_loaded {
             return Ok(());
         }
-        let Some(to_replay) = self.bytes_to_replay(index)? else {
+        let Some(to_replay) = self.twin_window_bytes(index)? else {
             return Ok(());
         };
-        self.folders[folder].replayed = true;
+        self.directories[directory].twin_window_loaded = true;
         for (index, bytes) in to_replay.into_iter().rev() {
-            self.emit_replayed(index, &bytes, emit);
+            self.emit_twin_window(index, &bytes, emit);
         }
         Ok(())
     }
 
-    /// The bytes before the read position, of the latest file first. `None` if the folder is not open.
-    fn bytes_to_replay(&mut self, index: usize) -> io::Result<Option<Vec<BytesBefore>>> {
-        let folder = self.tracked[index].folder;
-        let Some(directory) = &self.folders[folder].open else {
+    /// The bytes before the read position, of the latest file first. `None` if the directory is not open.
+    fn twin_window_bytes(&mut self, index: usize) -> io::Result<Option<Vec<BytesBefore>>> {
+        let directory = self.tracked[index].directory;
+        let Some(opened) = &self.directories[directory].open else {
             return Ok(None);
         };
         // Twice the window: it counts records without line ends, so the same range is longer on disk.
         let mut wanted = 2 * twins::WINDOW_BYTES as usize;
         let mut to_replay = Vec::new();
         let mut read_files: Vec<usize> = (0..self.tracked.len())
-            .filter(|&other| self.tracked[other].folder == folder && self.tracked[other].listed)
+            .filter(|&other| self.tracked[other].directory == directory && self.tracked[other].listed)
             .filter(|&other| self.tracked[other].entry.offset > 0)
             .collect();
         read_files.sort_by(|&a, &b| self.tracked[b].order.cmp(&self.tracked[a].order));
@@ -45,7 +49,7 @@ impl AuditFiles {
             if wanted == 0 {
                 break;
             }
-            let Tracked { entry, path, .. } = &self.tracked[other];
+            let TrackedFile { entry, path, .. } = &self.tracked[other];
             if self.tracked[other].compression.is_some() {
                 // A compressed predecessor would have to be decompressed again, so it is left out.
                 if other == index {
@@ -56,9 +60,9 @@ impl AuditFiles {
                 }
                 continue;
             }
-            let found = directory
+            let found = opened
                 .open_file(name::file_name(&entry.path))
-                .and_then(|file| tail::bytes_before(&file, entry.offset, wanted));
+                .and_then(|file| file_reader::bytes_before(&file, entry.offset, wanted));
             let bytes = match found {
                 Ok(bytes) => bytes.unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -82,31 +86,31 @@ impl AuditFiles {
     }
 
     /// Emits the complete records in `bytes`, the last ones before a file's offset.
-    fn emit_replayed(&mut self, index: usize, bytes: &[u8], emit: &mut dyn FnMut(FileRecord<'_>)) {
-        let Tracked { entry, path_json, folder, .. } = &self.tracked[index];
+    fn emit_twin_window(&mut self, index: usize, bytes: &[u8], emit: &mut dyn FnMut(FileRecord<'_>)) {
+        let TrackedFile { entry, path_json, directory, .. } = &self.tracked[index];
         let from = entry.offset - bytes.len() as u64;
         let first_record = if from == 0 {
             0
         } else {
             memchr::memchr(b'\n', bytes).map_or(bytes.len(), |line_end| line_end + 1)
         };
-        let mut framer = Framer::new(from + first_record as u64, b"", self.config.record_bytes_max);
-        let sequence = self.folders[*folder].sequence;
-        let emitted = &mut self.folders[*folder].emitted_bytes;
+        let mut splitter = RecordSplitter::new(from + first_record as u64, b"", self.config.record_bytes_max);
+        let twin_scope = self.directories[*directory].twin_scope;
+        let emitted = &mut self.directories[*directory].emitted_bytes;
         for piece in bytes[first_record..].chunks(64 * 1024) {
-            framer.space(piece.len())[..piece.len()].copy_from_slice(piece);
-            framer.filled(piece.len());
-            while let Some(frame) = framer.next_frame() {
-                let bytes = frame.bytes();
+            splitter.spare_space(piece.len())[..piece.len()].copy_from_slice(piece);
+            splitter.advance(piece.len());
+            while let Some(raw) = splitter.next_record() {
+                let bytes = raw.bytes();
                 emit(FileRecord {
-                    frame,
+                    raw,
                     file: entry.key,
                     path_json,
-                    folder: *folder,
-                    sequence,
-                    sequence_offset: *emitted,
+                    directory: *directory,
+                    twin_scope,
+                    twin_offset: *emitted,
                     unterminated: false,
-                    replayed: true,
+                    already_delivered: true,
                 });
                 *emitted += bytes;
             }

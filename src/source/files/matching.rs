@@ -28,31 +28,31 @@ pub(crate) enum FileIdentity {
     Resume {
         entry: usize,
     },
-    /// The entry's file, but what was read is no longer there: read it from the start, with the next epoch.
+    /// The entry's file, but what was read is no longer there: read it from the start, as a new file.
     Restart {
         entry: usize,
     },
     New,
 }
 
-/// Finds the entry of a file. `holds(offset, fingerprint)` reads the file and returns whether the bytes before
-/// `offset` match.
+/// Finds the entry of a file. `has_fingerprint(offset, fingerprint)` reads the file and returns whether the bytes
+/// before `offset` match.
 ///
 /// The inode is tried first, because a renamed file keeps it. It proves nothing by itself, because inodes are reused
 /// after a deletion. The path is tried next: on a remounted or restored volume device and inode differ but the
 /// content is the same.
 ///
 /// # Errors
-/// Those of `holds`. It is then unknown whether the file is one of the entries.
-pub(crate) fn resolve(
+/// Those of `has_fingerprint`. It is then unknown whether the file is one of the entries.
+pub(crate) fn match_entry(
     entries: &[FileEntry],
     observed: &FileObservation,
-    holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
+    has_fingerprint: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
 ) -> io::Result<FileIdentity> {
     let by_inode = entries.iter().position(|e| (e.dev, e.ino) == (observed.dev, observed.ino));
     let by_path = entries.iter().position(|e| !e.is_replaced() && e.path == observed.path);
     for entry in [by_inode, by_path].into_iter().flatten() {
-        if is_same_file(&entries[entry], observed, holds)? {
+        if is_same_file(&entries[entry], observed, has_fingerprint)? {
             return Ok(FileIdentity::Resume { entry });
         }
     }
@@ -65,7 +65,7 @@ pub(crate) fn resolve(
 /// Finds the entry of a compressed file. Its inode or path may be known, or the path `original` that it had before
 /// compression. Otherwise it may be the content of a missing file that was not fully read. `head` is the start of its
 /// decompressed content. The tail fingerprint is compared later, when the file is read.
-pub(crate) fn resolve_compressed(
+pub(crate) fn match_compressed(
     entries: &[FileEntry],
     observed: &FileObservation,
     original: &Path,
@@ -96,15 +96,15 @@ pub(crate) fn resolve_compressed(
     }
 }
 
-/// Finds the entry of a file among those of folders that are no longer configured: the same name and the same content
-/// before the offset.
+/// Finds the entry of a file among those of directories that are no longer configured: the same name and the same
+/// content before the offset.
 ///
 /// # Errors
-/// Those of `holds`, see [`resolve`].
-pub(crate) fn resolve_moved(
+/// Those of `has_fingerprint`, see [`match_entry`].
+pub(crate) fn match_moved(
     entries: &[FileEntry],
     observed: &FileObservation,
-    holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
+    has_fingerprint: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
 ) -> io::Result<FileIdentity> {
     for (index, entry) in entries.iter().enumerate() {
         let same_name = entry.path.file_name() == observed.path.file_name();
@@ -114,8 +114,8 @@ pub(crate) fn resolve_moved(
         if same_name
             && evident
             && observed.size >= entry.offset
-            && holds(entry.offset, entry.tail_fingerprint)?
-            && holds(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)?
+            && has_fingerprint(entry.offset, entry.tail_fingerprint)?
+            && has_fingerprint(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)?
         {
             return Ok(FileIdentity::Resume { entry: index });
         }
@@ -126,17 +126,19 @@ pub(crate) fn resolve_moved(
 fn is_same_file(
     entry: &FileEntry,
     observed: &FileObservation,
-    holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
+    has_fingerprint: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
 ) -> io::Result<bool> {
     // Nothing was read yet: it is the same file if its head is the same and it is not shorter. Without a head
     // fingerprint it is read from the start in any case.
     if entry.offset == 0 {
         let long_enough = observed.size >= entry.size;
-        return Ok(long_enough && holds(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)?);
+        return Ok(
+            long_enough && has_fingerprint(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)?
+        );
     }
     Ok(observed.size >= entry.offset
-        && holds(entry.offset, entry.tail_fingerprint)?
-        && holds(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)?)
+        && has_fingerprint(entry.offset, entry.tail_fingerprint)?
+        && has_fingerprint(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)?)
 }
 
 #[cfg(test)]
@@ -179,7 +181,7 @@ mod tests {
         for (path, dev, ino, size, head_fingerprint, tail_fingerprint, expect) in table {
             let entries = [entry("a", 1, 10, 100)];
             let observed = FileObservation { path: path.into(), dev, ino, size, mtime_ms: 0 };
-            let verdict = resolve(&entries, &observed, &mut |before, _| {
+            let verdict = match_entry(&entries, &observed, &mut |before, _| {
                 Ok(if before == 100 { tail_fingerprint } else { head_fingerprint })
             });
             assert_eq!(
@@ -195,7 +197,7 @@ mod tests {
         let entries = [entry("a", 1, 10, 100)];
         let observed = FileObservation { path: "a".into(), dev: 7, ino: 99, size: 150, mtime_ms: 0 };
         assert_eq!(
-            resolve(&entries, &observed, &mut |_, _| Ok(true)).unwrap(),
+            match_entry(&entries, &observed, &mut |_, _| Ok(true)).unwrap(),
             FileIdentity::Resume { entry: 0 }
         );
     }
@@ -209,7 +211,7 @@ mod tests {
             [("a", 11, 150, false), ("b", 10, 150, false), ("b", 11, 150, true), ("a", 11, 50, true)]
         {
             let observed = FileObservation { path: path.into(), dev: 1, ino, size, mtime_ms: 0 };
-            let verdict = resolve(&entries, &observed, &mut |_, _| Err(io::Error::from_raw_os_error(13)));
+            let verdict = match_entry(&entries, &observed, &mut |_, _| Err(io::Error::from_raw_os_error(13)));
             assert_eq!(verdict.ok(), decided.then_some(FileIdentity::New), "{observed:?}");
         }
     }
@@ -235,7 +237,7 @@ mod tests {
             let mut entries = [entry("a", 1, 10, 0)];
             (entries[0].size, entries[0].head_fingerprint.len) = (100, 64);
             let observed = FileObservation { path: path.into(), dev, ino, size, mtime_ms: 0 };
-            let verdict = resolve(&entries, &observed, &mut |_, _| Ok(begins)).unwrap();
+            let verdict = match_entry(&entries, &observed, &mut |_, _| Ok(begins)).unwrap();
             assert_eq!(verdict, expect, "{observed:?} begins the same: {begins}");
         }
     }
@@ -245,17 +247,17 @@ mod tests {
         let entries = [entry("a", 1, 10, 0)];
         let at = |path: &str, ino| FileObservation { path: path.into(), dev: 1, ino, size: 9, mtime_ms: 0 };
         assert_eq!(
-            resolve(&entries, &at("a", 10), &mut |_, _| Ok(true)).unwrap(),
+            match_entry(&entries, &at("a", 10), &mut |_, _| Ok(true)).unwrap(),
             FileIdentity::Resume { entry: 0 }
         );
         assert_eq!(
-            resolve(&entries, &at("a", 11), &mut |_, _| Ok(true)).unwrap(),
+            match_entry(&entries, &at("a", 11), &mut |_, _| Ok(true)).unwrap(),
             FileIdentity::Resume { entry: 0 }
         );
-        assert_eq!(resolve(&entries, &at("b", 11), &mut |_, _| Ok(true)).unwrap(), FileIdentity::New);
+        assert_eq!(match_entry(&entries, &at("b", 11), &mut |_, _| Ok(true)).unwrap(), FileIdentity::New);
         // Renamed before anything was read.
         assert_eq!(
-            resolve(&entries, &at("b", 10), &mut |_, _| Ok(true)).unwrap(),
+            match_entry(&entries, &at("b", 10), &mut |_, _| Ok(true)).unwrap(),
             FileIdentity::Resume { entry: 0 }
         );
     }

@@ -16,16 +16,16 @@ const PART_BYTES_MAX: u64 = 1 << 30;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 #[derive(Debug, PartialEq)]
-pub enum Frame<'a> {
+pub enum RawRecord<'a> {
     /// One record without its line end (LF or CRLF). `end` is the offset after the line end.
     Line { body: &'a [u8], offset: u64, end: u64 },
     /// Bytes that cannot be a record. `head` is their beginning, `hash` the XXH3 of all.
     Malformed { head: &'a [u8], offset: u64, bytes: u64, hash: u64, reason: MalformedReason },
 }
 
-impl<'a> Frame<'a> {
-    fn of_malformed(run: &'a MalformedRun) -> Frame<'a> {
-        Frame::Malformed {
+impl<'a> RawRecord<'a> {
+    fn from_malformed(run: &'a MalformedRun) -> RawRecord<'a> {
+        RawRecord::Malformed {
             head: &run.head,
             offset: run.offset,
             bytes: run.bytes,
@@ -37,13 +37,13 @@ impl<'a> Frame<'a> {
     /// Length of the record without its line end.
     pub fn bytes(&self) -> u64 {
         match self {
-            Frame::Line { body, .. } => body.len() as u64,
-            Frame::Malformed { bytes, .. } => *bytes,
+            RawRecord::Line { body, .. } => body.len() as u64,
+            RawRecord::Malformed { bytes, .. } => *bytes,
         }
     }
 }
 
-pub(crate) struct Framer {
+pub(crate) struct RecordSplitter {
     record_bytes_max: usize,
     part_bytes_max: u64,
     buf: Vec<u8>,
@@ -57,7 +57,7 @@ pub(crate) struct Framer {
     /// Digest of what is consumed. It may lag behind by bytes that are still in `buf`.
     digest: Option<Digest>,
     malformed_run: Option<MalformedRun>,
-    /// The finished malformed record that [`Framer::next_frame`] returned last.
+    /// The finished malformed record that [`RecordSplitter::next_record`] returned last.
     finished_run: Option<MalformedRun>,
 }
 
@@ -66,11 +66,11 @@ enum RecordEnd {
     Malformed,
 }
 
-impl Framer {
+impl RecordSplitter {
     /// Starts at `offset`, a record boundary. `before` are the bytes before it.
-    pub(crate) fn new(offset: u64, before: &[u8], record_bytes_max: usize) -> Framer {
+    pub(crate) fn new(offset: u64, before: &[u8], record_bytes_max: usize) -> RecordSplitter {
         let kept = &before[before.len().saturating_sub(FINGERPRINT_BYTES)..];
-        Framer {
+        RecordSplitter {
             record_bytes_max,
             part_bytes_max: PART_BYTES_MAX,
             buf: kept.to_vec(),
@@ -85,12 +85,12 @@ impl Framer {
     }
 
     /// Continues a digest that ends at the start offset.
-    pub(crate) fn with_digest(&mut self, digest: Digest) {
+    pub(crate) fn set_digest(&mut self, digest: Digest) {
         self.digest = Some(digest);
     }
 
     /// Digest of everything before the boundary.
-    pub(crate) fn digest(&mut self) -> Option<ReadDigest> {
+    pub(crate) fn digest_to_boundary(&mut self) -> Option<ReadDigest> {
         self.digest_to(self.start);
         match &self.malformed_run {
             Some(malformed_run) => malformed_run.digest,
@@ -119,12 +119,12 @@ impl Framer {
     }
 
     /// Number of bytes that wait for the end of their record.
-    pub(crate) fn waiting_bytes(&self) -> u64 {
+    pub(crate) fn unterminated_bytes(&self) -> u64 {
         self.read_offset() - self.boundary()
     }
 
     /// The bytes that wait for the end of their record; empty within a malformed record.
-    pub(crate) fn waiting(&self) -> &[u8] {
+    pub(crate) fn unterminated(&self) -> &[u8] {
         if self.malformed_run.is_some() {
             return &[];
         }
@@ -144,8 +144,8 @@ impl Framer {
         &self.buf[self.end.saturating_sub(FINGERPRINT_BYTES)..self.end]
     }
 
-    /// Buffer space for `bytes` more bytes. Report how many were read with [`Framer::filled`].
-    pub(crate) fn space(&mut self, bytes: usize) -> &mut [u8] {
+    /// Buffer space for `bytes` more bytes. Report how many were read with [`RecordSplitter::advance`].
+    pub(crate) fn spare_space(&mut self, bytes: usize) -> &mut [u8] {
         self.digest_to(self.start);
         let keep_from = self.start.saturating_sub(FINGERPRINT_BYTES);
         if keep_from > 0 {
@@ -167,7 +167,7 @@ impl Framer {
         &mut self.buf[self.end..wanted]
     }
 
-    pub(crate) fn filled(&mut self, bytes: usize) {
+    pub(crate) fn advance(&mut self, bytes: usize) {
         self.end += bytes;
     }
 
@@ -197,31 +197,31 @@ impl Framer {
     }
 
     /// The next complete record; `None` until more is read. Blank lines are skipped.
-    pub(crate) fn next_frame(&mut self) -> Option<Frame<'_>> {
+    pub(crate) fn next_record(&mut self) -> Option<RawRecord<'_>> {
         match self.find_record_end()? {
             RecordEnd::Line(body) => {
                 let offset = self.base + body.start as u64;
-                Some(Frame::Line { body: &self.buf[body], offset, end: self.base + self.start as u64 })
+                Some(RawRecord::Line { body: &self.buf[body], offset, end: self.base + self.start as u64 })
             }
-            RecordEnd::Malformed => self.finished_run.as_ref().map(Frame::of_malformed),
+            RecordEnd::Malformed => self.finished_run.as_ref().map(RawRecord::from_malformed),
         }
     }
 
     /// The rest of a file that is complete: its last record without a line end.
-    pub(crate) fn last_frame(&mut self) -> Option<Frame<'_>> {
+    pub(crate) fn take_unterminated(&mut self) -> Option<RawRecord<'_>> {
         if let Some(mut malformed_run) = self.malformed_run.take() {
             malformed_run.push(&self.buf[self.start..self.end]);
             self.start = self.end;
             self.scanned = self.end;
             self.finished_run = Some(malformed_run);
-            return self.finished_run.as_ref().map(Frame::of_malformed);
+            return self.finished_run.as_ref().map(RawRecord::from_malformed);
         }
         let body = self.body(self.start..self.end);
         self.start = self.end;
         self.scanned = self.end;
         let offset = self.base + body.start as u64;
         let end = self.base + self.start as u64;
-        (!body.is_empty()).then(|| Frame::Line { body: &self.buf[body], offset, end })
+        (!body.is_empty()).then(|| RawRecord::Line { body: &self.buf[body], offset, end })
     }
 
     fn find_record_end(&mut self) -> Option<RecordEnd> {
@@ -328,5 +328,5 @@ impl Framer {
 }
 
 #[cfg(test)]
-#[path = "frame_tests.rs"]
+#[path = "record_splitter_tests.rs"]
 mod tests;

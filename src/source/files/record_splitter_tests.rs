@@ -7,34 +7,34 @@ enum Owned {
     Malformed(u64, u64, MalformedReason),
 }
 
-fn own(frame: Frame<'_>) -> Owned {
-    match frame {
-        Frame::Line { body, offset, .. } => Owned::Line(offset, body.to_vec()),
-        Frame::Malformed { offset, bytes, reason, .. } => Owned::Malformed(offset, bytes, reason),
+fn own(raw: RawRecord<'_>) -> Owned {
+    match raw {
+        RawRecord::Line { body, offset, .. } => Owned::Line(offset, body.to_vec()),
+        RawRecord::Malformed { offset, bytes, reason, .. } => Owned::Malformed(offset, bytes, reason),
     }
 }
 
-/// Feeds `bytes` in parts of the given lengths (cycled) and returns every frame and the last boundary.
+/// Feeds `bytes` in parts of the given lengths (cycled) and returns every record and the last boundary.
 fn frames(bytes: &[u8], parts: &[usize], max: usize, finished: bool) -> (Vec<Owned>, u64) {
-    let mut framer = Framer::new(0, b"", max);
+    let mut splitter = RecordSplitter::new(0, b"", max);
     let mut out = Vec::new();
     let (mut fed, mut turn) = (0, 0);
     while fed < bytes.len() {
         let n = parts[turn % parts.len()].clamp(1, bytes.len() - fed);
-        framer.space(n)[..n].copy_from_slice(&bytes[fed..fed + n]);
-        framer.filled(n);
+        splitter.spare_space(n)[..n].copy_from_slice(&bytes[fed..fed + n]);
+        splitter.advance(n);
         (fed, turn) = (fed + n, turn + 1);
-        while let Some(frame) = framer.next_frame() {
-            out.push(own(frame));
+        while let Some(raw) = splitter.next_record() {
+            out.push(own(raw));
         }
-        let (tail_fingerprint, boundary) = (framer.bytes_before_boundary(), framer.boundary() as usize);
+        let (tail_fingerprint, boundary) = (splitter.bytes_before_boundary(), splitter.boundary() as usize);
         assert_eq!(tail_fingerprint.len(), boundary.min(FINGERPRINT_BYTES));
         assert_eq!(tail_fingerprint, &bytes[boundary - tail_fingerprint.len()..boundary]);
     }
-    if finished && let Some(frame) = framer.last_frame() {
-        out.push(own(frame));
+    if finished && let Some(raw) = splitter.take_unterminated() {
+        out.push(own(raw));
     }
-    (out, framer.boundary())
+    (out, splitter.boundary())
 }
 
 fn line(offset: u64, body: &str) -> Owned {
@@ -76,19 +76,19 @@ fn f11_a_run_of_nul_is_one_record_and_what_follows_is_another() {
 
 #[test]
 fn f09_a_long_record_is_passed_over_in_constant_memory() {
-    let mut framer = Framer::new(0, b"", 1000);
+    let mut splitter = RecordSplitter::new(0, b"", 1000);
     let piece = [b'x'; 512];
     for _ in 0..10_000 {
-        framer.space(piece.len()).copy_from_slice(&piece);
-        framer.filled(piece.len());
-        assert!(framer.next_frame().is_none());
-        assert!(framer.buf.capacity() < 8192, "{}", framer.buf.capacity());
-        assert_eq!(framer.boundary(), 0);
+        splitter.spare_space(piece.len()).copy_from_slice(&piece);
+        splitter.advance(piece.len());
+        assert!(splitter.next_record().is_none());
+        assert!(splitter.buf.capacity() < 8192, "{}", splitter.buf.capacity());
+        assert_eq!(splitter.boundary(), 0);
     }
-    framer.space(5).copy_from_slice(b"\n{a}\n");
-    framer.filled(5);
-    match framer.next_frame() {
-        Some(Frame::Malformed {
+    splitter.spare_space(5).copy_from_slice(b"\n{a}\n");
+    splitter.advance(5);
+    match splitter.next_record() {
+        Some(RawRecord::Malformed {
             head,
             offset: 0,
             bytes: 5_120_000,
@@ -100,7 +100,7 @@ fn f09_a_long_record_is_passed_over_in_constant_memory() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(framer.next_frame().map(own), Some(line(5_120_001, "{a}")));
+    assert_eq!(splitter.next_record().map(own), Some(line(5_120_001, "{a}")));
 }
 
 #[test]
@@ -129,43 +129,43 @@ proptest! {
     }
 }
 
-/// A hole gives the same frame, hash, boundary and fingerprint as NUL bytes that were read.
+/// A hole gives the same record, hash, boundary and fingerprint as NUL bytes that were read.
 #[test]
 fn f93_a_hole_is_a_run_of_nul() {
-    let frame = |hole: bool, parts: usize| {
-        let mut framer = Framer::new(0, b"", 1 << 20);
+    let raw = |hole: bool, parts: usize| {
+        let mut splitter = RecordSplitter::new(0, b"", 1 << 20);
         let mut out = Vec::new();
-        let mut feed = |framer: &mut Framer, bytes: &[u8]| {
+        let mut feed = |splitter: &mut RecordSplitter, bytes: &[u8]| {
             for part in bytes.chunks(parts) {
-                framer.space(part.len())[..part.len()].copy_from_slice(part);
-                framer.filled(part.len());
-                while let Some(frame) = framer.next_frame() {
-                    let hash = match frame {
-                        Frame::Malformed { hash, .. } => hash,
-                        Frame::Line { .. } => 0,
+                splitter.spare_space(part.len())[..part.len()].copy_from_slice(part);
+                splitter.advance(part.len());
+                while let Some(raw) = splitter.next_record() {
+                    let hash = match raw {
+                        RawRecord::Malformed { hash, .. } => hash,
+                        RawRecord::Line { .. } => 0,
                     };
-                    out.push((own(frame), hash));
+                    out.push((own(raw), hash));
                 }
             }
         };
-        feed(&mut framer, b"{a}\n{cut\0\0");
+        feed(&mut splitter, b"{a}\n{cut\0\0");
         if hole {
-            assert!(framer.in_nuls());
-            framer.skip_nuls(300_000);
-            assert_eq!(framer.last_read(), [0; FINGERPRINT_BYTES]);
+            assert!(splitter.in_nuls());
+            splitter.skip_nuls(300_000);
+            assert_eq!(splitter.last_read(), [0; FINGERPRINT_BYTES]);
         } else {
-            feed(&mut framer, &[0; 300_000]);
+            feed(&mut splitter, &[0; 300_000]);
         }
-        assert_eq!((framer.boundary(), framer.bytes_before_boundary()), (4, &b"{a}\n"[..]));
-        feed(&mut framer, b"\0\0{b}\n");
-        assert!(!framer.in_nuls());
-        (out, framer.boundary(), framer.bytes_before_boundary().to_vec())
+        assert_eq!((splitter.boundary(), splitter.bytes_before_boundary()), (4, &b"{a}\n"[..]));
+        feed(&mut splitter, b"\0\0{b}\n");
+        assert!(!splitter.in_nuls());
+        (out, splitter.boundary(), splitter.bytes_before_boundary().to_vec())
     };
-    let expect = frame(false, 1 << 20);
+    let expect = raw(false, 1 << 20);
     assert_eq!(expect.0[1].0, Owned::Malformed(4, 300_008, MalformedReason::Nul));
     for parts in [1, 100, 70_000] {
-        assert_eq!(frame(true, parts), expect);
-        assert_eq!(frame(false, parts), expect);
+        assert_eq!(raw(true, parts), expect);
+        assert_eq!(raw(false, parts), expect);
     }
 }
 
@@ -173,15 +173,15 @@ fn f93_a_hole_is_a_run_of_nul() {
 #[test]
 fn f93_what_is_passed_over_comes_in_pieces() {
     for (byte, reason) in [(0, MalformedReason::Nul), (b'a', MalformedReason::TooLong)] {
-        let mut framer = Framer::new(0, b"", 1_000);
-        framer.part_bytes_max = 10_000;
+        let mut splitter = RecordSplitter::new(0, b"", 1_000);
+        splitter.part_bytes_max = 10_000;
         let (mut pieces, mut boundary) = (Vec::new(), 0);
         for _ in 0..35 {
-            framer.space(1_000)[..1_000].fill(byte);
-            framer.filled(1_000);
-            while let Some(frame) = framer.next_frame() {
-                pieces.push(own(frame));
-                boundary = framer.boundary();
+            splitter.spare_space(1_000)[..1_000].fill(byte);
+            splitter.advance(1_000);
+            while let Some(raw) = splitter.next_record() {
+                pieces.push(own(raw));
+                boundary = splitter.boundary();
             }
         }
         let length = |piece: &Owned| match piece {

@@ -15,7 +15,7 @@ const HIDDEN_MAX: Duration = Duration::from_secs(60);
 const TMPFS: u64 = 0x0102_1994;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MountView {
+enum MountNamespace {
     /// The file system is visible as it is, as far as can be determined.
     Current,
     Deleted,
@@ -25,37 +25,37 @@ enum MountView {
 
 impl AuditFiles {
     /// Whether a new process may see what this one cannot.
-    pub fn view_is_stale(&self, now: Instant) -> bool {
-        self.stale_view_at.is_some_and(|at| at <= now)
+    pub fn mount_namespace_is_stale(&self, now: Instant) -> bool {
+        self.stale_namespace_at.is_some_and(|at| at <= now)
     }
 
     /// Checks the directories that could not be opened.
-    pub(super) fn check_mount_view(&mut self, missing: &[std::path::PathBuf], now: Instant) {
-        let ends = missing.iter().filter_map(|dir| match mount_view(dir) {
-            MountView::Current => None,
-            MountView::Deleted => Some(now),
-            MountView::Hidden => {
-                Some(self.stale_view_at.map_or(now + HIDDEN_MAX, |at| at.min(now + HIDDEN_MAX)))
+    pub(super) fn check_mount_namespace(&mut self, missing: &[std::path::PathBuf], now: Instant) {
+        let ends = missing.iter().filter_map(|dir| match mount_namespace(dir) {
+            MountNamespace::Current => None,
+            MountNamespace::Deleted => Some(now),
+            MountNamespace::Hidden => {
+                Some(self.stale_namespace_at.map_or(now + HIDDEN_MAX, |at| at.min(now + HIDDEN_MAX)))
             }
         });
-        self.stale_view_at = ends.min();
+        self.stale_namespace_at = ends.min();
     }
 }
 
 /// Examines the nearest parent directory that can be reached.
-fn mount_view(missing: &Path) -> MountView {
+fn mount_namespace(missing: &Path) -> MountNamespace {
     let mut up = missing.ancestors();
     let Some((path, stat)) = up.find_map(|path| Some((path, rustix::fs::stat(path).ok()?))) else {
-        return MountView::Current;
+        return MountNamespace::Current;
     };
     // A directory with a name has at least one link. Only a mount leads to one without.
     if stat.st_nlink == 0 {
-        return MountView::Deleted;
+        return MountNamespace::Deleted;
     }
     let is_tmpfs = rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as u64 == TMPFS);
     let is_read_only =
         rustix::fs::statvfs(path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
-    if path != missing && is_tmpfs && is_read_only { MountView::Hidden } else { MountView::Current }
+    if path != missing && is_tmpfs && is_read_only { MountNamespace::Hidden } else { MountNamespace::Current }
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn what_is_merely_missing_is_not_hidden() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(mount_view(&dir.path().join("home/log/audit")), MountView::Current);
-        assert_eq!(mount_view(dir.path()), MountView::Current);
+        assert_eq!(mount_namespace(&dir.path().join("home/log/audit")), MountNamespace::Current);
+        assert_eq!(mount_namespace(dir.path()), MountNamespace::Current);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::compressed::Decompressor;
 use super::directory::observe;
-use super::frame::{FINGERPRINT_BYTES, Framer};
-use super::identity::FileObservation;
+use super::matching::FileObservation;
+use super::record_splitter::{FINGERPRINT_BYTES, RecordSplitter};
 use crate::position::Fingerprint;
 use rustix::io::Errno;
 use std::fs::File;
@@ -16,11 +16,11 @@ const HOLE_BYTES_MIN: u64 = 64 * 1024;
 /// How far back the start of a line is searched. No record is longer, but a run of NUL bytes may be.
 const LINE_BYTES_MAX: u64 = 1 << 30;
 
-pub(crate) struct Tail {
+pub(crate) struct FileReader {
     content: Content,
-    pub framer: Framer,
+    pub splitter: RecordSplitter,
     /// Size and modification time at the last comparison of the bytes before the read offset.
-    compared: (u64, i64),
+    checked_size_and_mtime: (u64, i64),
 }
 
 pub(crate) enum Content {
@@ -51,7 +51,7 @@ impl Content {
     }
 }
 
-/// Result of [`Tail::check`].
+/// Result of [`FileReader::check`].
 pub(crate) struct FileCheck {
     pub observed: FileObservation,
     pub link_count: u64,
@@ -59,14 +59,14 @@ pub(crate) struct FileCheck {
     pub rewritten: bool,
 }
 
-impl Tail {
+impl FileReader {
     /// Opens the file at `offset`, a record boundary. `None`: the bytes before it do not match `tail_fingerprint`.
     pub(crate) fn open(
         file: File,
         offset: u64,
         tail_fingerprint: Fingerprint,
         record_bytes_max: usize,
-    ) -> io::Result<Option<Tail>> {
+    ) -> io::Result<Option<FileReader>> {
         let Some(before) = bytes_before(&file, offset, FINGERPRINT_BYTES)? else {
             return Ok(None);
         };
@@ -74,16 +74,16 @@ impl Tail {
         if Fingerprint::of(claimed) != tail_fingerprint {
             return Ok(None);
         }
-        let framer = Framer::new(offset, &before, record_bytes_max);
-        Ok(Some(Tail { content: Content::Plain(file), framer, compared: (0, 0) }))
+        let splitter = RecordSplitter::new(offset, &before, record_bytes_max);
+        Ok(Some(FileReader { content: Content::Plain(file), splitter, checked_size_and_mtime: (0, 0) }))
     }
 
     /// Continues a stream at its current offset. `before` are the bytes before that.
-    pub(crate) fn of_stream(stream: Decompressor, before: &[u8], record_bytes_max: usize) -> Tail {
-        Tail {
-            framer: Framer::new(stream.offset(), before, record_bytes_max),
+    pub(crate) fn of_stream(stream: Decompressor, before: &[u8], record_bytes_max: usize) -> FileReader {
+        FileReader {
+            splitter: RecordSplitter::new(stream.offset(), before, record_bytes_max),
             content: Content::Compressed(stream),
-            compared: (0, 0),
+            checked_size_and_mtime: (0, 0),
         }
     }
 
@@ -98,37 +98,38 @@ impl Tail {
             Content::Plain(file) => file,
             // A stream is compared when it is opened.
             Content::Compressed(_) => {
-                let (size, _) = std::mem::replace(&mut self.compared, (observed.size, observed.mtime_ms));
+                let (size, _) =
+                    std::mem::replace(&mut self.checked_size_and_mtime, (observed.size, observed.mtime_ms));
                 let rewritten = observed.size < size;
                 return Ok(FileCheck { observed, link_count, rewritten });
             }
         };
-        let mut rewritten = observed.size < self.framer.read_offset();
-        if !rewritten && (observed.size, observed.mtime_ms) != self.compared {
-            let recent = self.framer.last_read();
+        let mut rewritten = observed.size < self.splitter.read_offset();
+        if !rewritten && (observed.size, observed.mtime_ms) != self.checked_size_and_mtime {
+            let recent = self.splitter.last_read();
             let mut now = vec![0; recent.len()];
-            match file.read_exact_at(&mut now, self.framer.read_offset() - recent.len() as u64) {
+            match file.read_exact_at(&mut now, self.splitter.read_offset() - recent.len() as u64) {
                 Ok(()) => rewritten = now != recent,
                 // It shrank between the two calls.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => rewritten = true,
                 Err(e) => return Err(e),
             }
-            self.compared = (observed.size, observed.mtime_ms);
+            self.checked_size_and_mtime = (observed.size, observed.mtime_ms);
         }
         Ok(FileCheck { observed, link_count, rewritten })
     }
 
     /// Reads at most `bytes` more. Returns the number of bytes; 0 at the current end.
     pub(crate) fn fill(&mut self, bytes: usize) -> io::Result<usize> {
-        if self.framer.in_nuls()
+        if self.splitter.in_nuls()
             && let Content::Plain(file) = &self.content
-            && let Some(hole) = hole_at(file, self.framer.read_offset())?
+            && let Some(hole) = hole_at(file, self.splitter.read_offset())?
         {
-            self.framer.skip_nuls(hole);
+            self.splitter.skip_nuls(hole);
             return Ok(usize::try_from(hole).unwrap_or(usize::MAX));
         }
         let content = &mut self.content;
-        fill(&mut self.framer, bytes, |buf, at| content.read(buf, at))
+        fill(&mut self.splitter, bytes, |buf, at| content.read(buf, at))
     }
 
     /// The fingerprint of the first `len` bytes. `None` for a stream: it was computed when the stream was opened.
@@ -142,7 +143,8 @@ impl Tail {
     }
 }
 
-/// Length of the hole at `offset` in bytes. `None`: there is data, the hole is short, or the file system does not report it.
+/// Length of the hole at `offset` in bytes. `None`: there is data, the hole is short, or the file system does not
+/// report it.
 pub(crate) fn hole_at(file: &File, offset: u64) -> io::Result<Option<u64>> {
     let end = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
         Ok(data) => data,
@@ -155,13 +157,13 @@ pub(crate) fn hole_at(file: &File, offset: u64) -> io::Result<Option<u64>> {
 
 /// A failed read leaves the position unchanged, so that the retry reads the same bytes.
 fn fill(
-    framer: &mut Framer,
+    splitter: &mut RecordSplitter,
     bytes: usize,
     mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
 ) -> io::Result<usize> {
-    let at = framer.read_offset();
-    let n = read(framer.space(bytes), at)?;
-    framer.filled(n);
+    let at = splitter.read_offset();
+    let n = read(splitter.spare_space(bytes), at)?;
+    splitter.advance(n);
     Ok(n)
 }
 
@@ -177,7 +179,7 @@ pub(crate) fn bytes_before(file: &File, offset: u64, len: usize) -> io::Result<O
 }
 
 /// Whether the bytes before `offset` match `fingerprint`.
-pub(crate) fn holds(file: &File, offset: u64, fingerprint: Fingerprint) -> io::Result<bool> {
+pub(crate) fn has_fingerprint(file: &File, offset: u64, fingerprint: Fingerprint) -> io::Result<bool> {
     let bytes = bytes_before(file, offset, fingerprint.len as usize)?;
     Ok(bytes.is_some_and(|bytes| Fingerprint::of(&bytes) == fingerprint))
 }
@@ -202,7 +204,7 @@ pub(crate) fn boundary_before(file: &File, offset: u64) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Frame;
+    use super::super::record_splitter::RawRecord;
     use super::*;
     use std::cell::Cell;
 
@@ -210,10 +212,10 @@ mod tests {
     fn f17_eio_retry_skips_and_repeats_no_byte() {
         let content = b"{a}\n{b}\n{c}\n".repeat(50);
         let (reads, failures) = (Cell::new(0), Cell::new(0));
-        let mut framer = Framer::new(0, b"", 100);
+        let mut splitter = RecordSplitter::new(0, b"", 100);
         let (mut lines, mut fed) = (Vec::new(), 0);
         while fed < content.len() {
-            let n = fill(&mut framer, 7, |buf, at| {
+            let n = fill(&mut splitter, 7, |buf, at| {
                 reads.set(reads.get() + 1);
                 if reads.get() % 3 == 0 {
                     failures.set(failures.get() + 1);
@@ -225,7 +227,7 @@ mod tests {
                 Ok(n)
             });
             fed += n.unwrap_or(0);
-            while let Some(Frame::Line { body, .. }) = framer.next_frame() {
+            while let Some(RawRecord::Line { body, .. }) = splitter.next_record() {
                 lines.extend([body, b"\n"].concat());
             }
         }
@@ -238,16 +240,17 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("f");
         std::fs::write(&path, "{a}\n{b}\n{ha").unwrap();
-        let mut tail = Tail::open(File::open(&path).unwrap(), 0, Fingerprint::of(b""), 100).unwrap().unwrap();
-        assert!(!tail.check("f").unwrap().rewritten);
-        assert_eq!(tail.fill(100).unwrap(), 11);
-        assert!(!tail.check("f").unwrap().rewritten);
+        let mut reader =
+            FileReader::open(File::open(&path).unwrap(), 0, Fingerprint::of(b""), 100).unwrap().unwrap();
+        assert!(!reader.check("f").unwrap().rewritten);
+        assert_eq!(reader.fill(100).unwrap(), 11);
+        assert!(!reader.check("f").unwrap().rewritten);
         let grown = "{a}\n{b}\n{half}\n";
         std::fs::write(&path, grown).unwrap();
-        assert!(!tail.check("f").unwrap().rewritten, "same bytes and more");
+        assert!(!reader.check("f").unwrap().rewritten, "same bytes and more");
         let other = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         other.write_all_at(b"{x}\n{y}\n{z}\n{longer}\n", 0).unwrap();
-        assert!(tail.check("f").unwrap().rewritten);
+        assert!(reader.check("f").unwrap().rewritten);
     }
 
     #[test]

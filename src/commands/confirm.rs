@@ -2,25 +2,25 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use super::output::{OptionalOutput, complain};
+use super::output::{OptionalOutput, print_error};
 use crate::exit;
 
 /// Asks for confirmation. Returns `None` if a person agrees, otherwise the exit code. Without a terminal, or
 /// with a closed output, nobody can be asked: the message names `--yes`. `refusal` says that nothing was
 /// done.
-pub(super) fn refused(
+pub(super) fn declined(
     question: &str,
     refusal: &str,
     out: &mut OptionalOutput<impl Write>,
 ) -> io::Result<Option<u8>> {
     if !io::stdin().is_terminal() {
-        complain(&format!("{refusal}: there is no terminal for the confirmation; use `--yes`"));
+        print_error(&format!("{refusal}: there is no terminal for the confirmation; use `--yes`"));
         return Ok(Some(exit::USAGE));
     }
     write!(out, "{question} [y/N] ")?;
     out.flush()?;
     if out.is_closed() {
-        complain(&format!("{refusal}: the output is closed, so nobody can confirm; use `--yes`"));
+        print_error(&format!("{refusal}: the output is closed, so nobody can confirm; use `--yes`"));
         return Ok(Some(exit::USAGE));
     }
     let mut answer = String::new();

@@ -1,6 +1,6 @@
 //! The settings and channels that all parts of an agent are built with.
 
-use super::commit::ToCommit;
+use super::commit::CommitMessage;
 use super::threads::ThreadEnded;
 use crate::checkpoint::StoreError;
 use crate::config::Config;
@@ -20,13 +20,13 @@ pub struct Mode {
 }
 
 /// What every source and sink is built with.
-pub(super) struct Common<'a> {
+pub(super) struct BuildContext<'a> {
     pub config: &'a Config,
     pub mode: Mode,
     pub agent: Agent,
     pub enrichment: Enrichment,
     pub ended: UnboundedSender<ThreadEnded>,
-    pub commits: Sender<ToCommit>,
+    pub commits: Sender<CommitMessage>,
 }
 
 #[derive(Debug, thiserror::Error)]

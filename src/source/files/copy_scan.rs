@@ -1,8 +1,8 @@
 //! Compares a file from its start with possible originals: how many bytes of it another file delivered already.
 
 use super::digest::Digest;
-use super::frame::FINGERPRINT_BYTES;
-use super::tail::{self, Content};
+use super::file_reader::{self, Content};
+use super::record_splitter::FINGERPRINT_BYTES;
 use crate::position::{FileEntry, Fingerprint, ReadDigest};
 use std::fs::File;
 use std::io;
@@ -53,12 +53,12 @@ pub(super) enum OriginalContent {
     Present(File, Fingerprint),
     /// The file is missing. Only the fingerprint of the last bytes before `offset` is known.
     TailFingerprint(Fingerprint),
-    /// It was compared already and is the same.
-    Verified,
+    /// Its content is known to be the same, so it is not compared.
+    Trusted,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ScanStep {
+pub(super) enum CopyScanStep {
     More,
     /// The scanned file ends here, and is the start of each remaining original.
     AtEnd,
@@ -66,7 +66,7 @@ pub(super) enum ScanStep {
     Done,
 }
 
-pub(super) struct Scan {
+pub(super) struct CopyScan {
     pub content: Content,
     pub originals: Vec<PossibleOriginal>,
     /// Entry keys of files that this file is not a copy of.
@@ -85,10 +85,10 @@ pub(super) struct Scan {
     unterminated_end: Option<u64>,
 }
 
-impl Scan {
+impl CopyScan {
     /// `history_bytes`: number of bytes before the end of the known content to keep in memory.
-    pub(super) fn new(content: Content, originals: Vec<PossibleOriginal>, history_bytes: usize) -> Scan {
-        Scan {
+    pub(super) fn new(content: Content, originals: Vec<PossibleOriginal>, history_bytes: usize) -> CopyScan {
+        CopyScan {
             content,
             originals,
             rejected: Vec::new(),
@@ -119,7 +119,7 @@ impl Scan {
         self.line_end
     }
 
-    /// The last bytes before [`Scan::offset`].
+    /// The last bytes before [`CopyScan::offset`].
     pub(super) fn history(&self) -> &[u8] {
         &self.history
     }
@@ -133,20 +133,20 @@ impl Scan {
     ///
     /// # Errors
     /// Those of reading the scanned file. An original that cannot be read is dropped.
-    pub(super) fn step(&mut self) -> io::Result<ScanStep> {
+    pub(super) fn step(&mut self) -> io::Result<CopyScanStep> {
         let Some(stop) = self.originals.iter().map(|original| original.offset).min() else {
             return self.finish();
         };
         let mut block = vec![0; BLOCK_BYTES.min((stop - self.offset) as usize)];
         let read = self.content.read(&mut block, self.offset)?;
         if read == 0 && !block.is_empty() {
-            return Ok(ScanStep::AtEnd);
+            return Ok(CopyScanStep::AtEnd);
         }
         let block = &block[..read];
         self.compare(block);
         self.advance(block);
         self.decide_reached();
-        Ok(ScanStep::More)
+        Ok(CopyScanStep::More)
     }
 
     /// Drops originals whose content differs.
@@ -165,7 +165,7 @@ impl Scan {
                 self.originals.push(original);
                 continue;
             }
-            if !tail::holds(file, original.offset, *tail_fingerprint).unwrap_or(false) {
+            if !file_reader::has_fingerprint(file, original.offset, *tail_fingerprint).unwrap_or(false) {
                 // The original was truncated meanwhile.
                 original.content = OriginalContent::TailFingerprint(*tail_fingerprint);
                 self.originals.push(original);
@@ -204,7 +204,7 @@ impl Scan {
                 continue;
             }
             let same = match original.content {
-                OriginalContent::Present(..) | OriginalContent::Verified => true,
+                OriginalContent::Present(..) | OriginalContent::Trusted => true,
                 OriginalContent::TailFingerprint(tail_fingerprint) => {
                     let from = self.history.len().checked_sub(tail_fingerprint.len as usize);
                     let has_same_tail =
@@ -233,7 +233,7 @@ impl Scan {
     }
 
     /// If an original ends without a line end and this file ends there too, the last record is the same.
-    fn finish(&mut self) -> io::Result<ScanStep> {
+    fn finish(&mut self) -> io::Result<CopyScanStep> {
         if self.unterminated_end == Some(self.offset) {
             let mut next = [0; 1];
             match self.content.read(&mut next, self.offset)? {
@@ -242,20 +242,22 @@ impl Scan {
             }
             self.unterminated_end = None;
         }
-        Ok(ScanStep::Done)
+        Ok(CopyScanStep::Done)
     }
 
     /// Marks everything scanned as known, because another file contains it.
     pub(super) fn mark_all_known(&mut self) {
-        let contained =
+        let is_prefix_of_other =
             |original: &&PossibleOriginal| matches!(original.content, OriginalContent::Present(..));
-        if let Some(path) = self.originals.iter().find(contained).map(|original| original.path.clone()) {
+        if let Some(path) =
+            self.originals.iter().find(is_prefix_of_other).map(|original| original.path.clone())
+        {
             self.mark_known(self.offset, path);
         }
     }
 
     /// Scans again from the start up to the known content. `key` and `path` are those of the scanned file.
-    pub(super) fn restarted(self, key: u32, path: &str) -> io::Result<Scan> {
+    pub(super) fn restarted(self, key: u32, path: &str) -> io::Result<CopyScan> {
         let Content::Compressed(stream) = self.content else {
             return Err(io::ErrorKind::Unsupported.into());
         };
@@ -263,16 +265,16 @@ impl Scan {
             key,
             path: self.known_from.unwrap_or_else(|| path.to_owned()),
             offset: self.known,
-            content: OriginalContent::Verified,
+            content: OriginalContent::Trusted,
             digest_check: None,
         };
         let originals = if self.known > 0 { vec![known] } else { Vec::new() };
         let content = Content::Compressed(stream.reopened()?);
-        Ok(Scan::new(content, originals, self.history_bytes))
+        Ok(CopyScan::new(content, originals, self.history_bytes))
     }
 
     /// Rejects the remaining originals: nothing proves that this file is a copy.
-    pub(super) fn reject_rest(&mut self) {
+    pub(super) fn reject_originals(&mut self) {
         self.rejected.extend(self.originals.drain(..).map(|original| original.key));
     }
 }
@@ -292,7 +294,7 @@ mod tests {
         range.flat_map(|n| format!("{{line {n:092}}}\n").into_bytes()).collect()
     }
 
-    fn scan_copy(copy: &[u8], original: &[u8], offset: u64, present: bool) -> (ScanStep, u64, bool) {
+    fn scan_copy(copy: &[u8], original: &[u8], offset: u64, present: bool) -> (CopyScanStep, u64, bool) {
         scan_with_digest(copy, original, offset, present, None)
     }
 
@@ -302,7 +304,7 @@ mod tests {
         offset: u64,
         present: bool,
         digest_check: Option<Box<DigestCheck>>,
-    ) -> (ScanStep, u64, bool) {
+    ) -> (CopyScanStep, u64, bool) {
         let from = offset.saturating_sub(FINGERPRINT_BYTES as u64) as usize;
         let tail_fingerprint = Fingerprint::of(&original[from..offset as usize]);
         let content = if present {
@@ -311,10 +313,10 @@ mod tests {
             OriginalContent::TailFingerprint(tail_fingerprint)
         };
         let original = PossibleOriginal { key: 7, path: "original".into(), offset, content, digest_check };
-        let mut scan = Scan::new(Content::Plain(file(copy)), vec![original], 0);
+        let mut scan = CopyScan::new(Content::Plain(file(copy)), vec![original], 0);
         loop {
             match scan.step().unwrap() {
-                ScanStep::More => {}
+                CopyScanStep::More => {}
                 step => return (step, scan.known(), scan.rejected == [7]),
             }
         }
@@ -326,30 +328,33 @@ mod tests {
         let all = lines(0..6_000);
         let len = all.len() as u64;
         for present in [true, false] {
-            assert_eq!(scan_copy(&all, &all, len, present), (ScanStep::Done, len, false));
+            assert_eq!(scan_copy(&all, &all, len, present), (CopyScanStep::Done, len, false));
             // The copy has more, and the original was read in part.
             let more = [&all[..], &lines(0..9)].concat();
-            assert_eq!(scan_copy(&more, &all, len, present), (ScanStep::Done, len, false));
-            assert_eq!(scan_copy(&more, &all, 5000, present), (ScanStep::Done, 5000, false));
+            assert_eq!(scan_copy(&more, &all, len, present), (CopyScanStep::Done, len, false));
+            assert_eq!(scan_copy(&more, &all, 5000, present), (CopyScanStep::Done, 5000, false));
             // Different files: in the last bytes, or from the first line.
             let mut other = all.clone();
             other[len as usize - 3] = b'x';
             let known = if present { len - 100 } else { 0 };
-            assert_eq!(scan_copy(&other, &all, len, present), (ScanStep::Done, known, true));
-            assert_eq!(scan_copy(&lines(7..6_007), &all, len, present), (ScanStep::Done, 0, true));
+            assert_eq!(scan_copy(&other, &all, len, present), (CopyScanStep::Done, known, true));
+            assert_eq!(scan_copy(&lines(7..6_007), &all, len, present), (CopyScanStep::Done, 0, true));
             // The original's last record has no line end; the copy ends with it or goes on.
             let unterminated_end = &all[..950];
             assert_eq!(
                 scan_copy(unterminated_end, unterminated_end, 950, present),
-                (ScanStep::Done, 950, false)
+                (CopyScanStep::Done, 950, false)
             );
-            assert_eq!(scan_copy(&all[..1000], unterminated_end, 950, present), (ScanStep::Done, 900, false));
+            assert_eq!(
+                scan_copy(&all[..1000], unterminated_end, 950, present),
+                (CopyScanStep::Done, 900, false)
+            );
             // The caller decides about a copy of the start.
-            assert_eq!(scan_copy(&all[..500], &all, len, present), (ScanStep::AtEnd, 0, false));
+            assert_eq!(scan_copy(&all[..500], &all, len, present), (CopyScanStep::AtEnd, 0, false));
         }
         // A few equal lines do not make a file a copy.
         let [short, other] = [3, 4].map(|n| [lines(0..2), lines(n..9)].concat());
-        assert_eq!(scan_copy(&short, &other, 500, true), (ScanStep::Done, 0, true));
+        assert_eq!(scan_copy(&short, &other, 500, true), (CopyScanStep::Done, 0, true));
     }
 
     /// F86: a file with a different middle is not a copy of a missing file. The digest may start after the file's
@@ -367,12 +372,12 @@ mod tests {
             let more = [&all[..], &lines(0..9)].concat();
             for copy in [&all, &more] {
                 let found = scan_with_digest(copy, &all, len, false, DigestCheck::of(&entry()));
-                assert_eq!(found, (ScanStep::Done, len, false), "from {from}");
+                assert_eq!(found, (CopyScanStep::Done, len, false), "from {from}");
             }
             let mut other = all.clone();
             other[len as usize / 2] = b'x';
             let found = scan_with_digest(&other, &all, len, false, DigestCheck::of(&entry()));
-            assert_eq!(found, (ScanStep::Done, 0, true), "from {from}");
+            assert_eq!(found, (CopyScanStep::Done, 0, true), "from {from}");
             // A digest of another position is not used.
             let old = FileEntry { offset: len - 100, ..entry() };
             assert!(DigestCheck::of(&old).is_none());
