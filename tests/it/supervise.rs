@@ -293,7 +293,6 @@ fn f111_commands_end_quietly_when_nobody_reads() {
         (vec!["quarantine", "list", "--config", config], 0),
         (vec!["ledger", "show", "--config", config], 0),
         (vec!["ledger", "key", "--config", config], 0),
-        (vec!["find", "0000", "--config", config], 1),
         (vec!["man"], 0),
         (vec!["completions", "bash"], 0),
         (vec!["--help"], 0),
