@@ -29,14 +29,17 @@ mod summary;
 mod supervisor;
 mod threads;
 
+pub(crate) use build::describe_agent;
 pub use build_context::{AgentError, Mode};
 pub use commit::CommitMessage;
 pub use encoder::Encoder;
+pub(crate) use encoder::header_fields;
 pub use flow_control::FlowControl;
 pub use held_searches::HeldSearches;
 pub use ingest::Ingest;
 pub use ledger_entry::RecordPlace;
 pub use sink_pipeline::SinkPipeline;
+pub(crate) use sinks::context;
 pub use summary::{Delivered, SourceTotal, Summary};
 
 use crate::config::Config;

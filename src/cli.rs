@@ -135,6 +135,7 @@ Examples:
   confluence-audit-agent reconcile
   confluence-audit-agent reconcile --from 2026-11-01 --to 2026-11-30
   confluence-audit-agent reconcile --sink splunk --export november.json
+  confluence-audit-agent reconcile --sink elastic --repair
 
 Exit codes: 0 nothing was found, 1 something was found, 64 the command line is wrong, 75 something cannot be read
 or does not answer, 78 the configuration is wrong."
@@ -368,6 +369,9 @@ pub struct ReconcileArgs {
     pub export: Vec<PathBuf>,
     #[command(flatten)]
     pub times: TimeRange,
+    /// Deliver what is missing in a sink, as far as the audit files still have it
+    #[arg(long)]
+    pub repair: bool,
     /// One JSON object per finding, then one with a summary, for programs
     #[arg(long)]
     pub json: bool,

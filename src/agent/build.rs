@@ -51,12 +51,7 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
     // each batch, and another for each sink. The watchdog ends a process whose commit hangs.
     let (commits, to_commit) = channel();
     let enrichment = Enrichment::gather(&config.enrich);
-    let agent = Agent {
-        id: agent_id,
-        ephemeral_id: uuid::Uuid::new_v4().to_string(),
-        name: enrichment.host.name.clone().unwrap_or_else(|| crate::NAME.to_owned()),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let agent = describe_agent(agent_id, &enrichment);
     let common = BuildContext { config, mode, agent, enrichment, ended, commits };
     let (mut sinks, mut sources, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
@@ -101,6 +96,16 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
 
 /// The running sinks of a source, its progress for the commit thread, and its reader.
 type SourceParts = (Vec<SinkThread>, SourceProgress, (Reader, Ingest));
+
+/// The agent's fields in its events.
+pub(crate) fn describe_agent(id: String, enrichment: &Enrichment) -> Agent {
+    Agent {
+        id,
+        ephemeral_id: uuid::Uuid::new_v4().to_string(),
+        name: enrichment.host.name.clone().unwrap_or_else(|| crate::NAME.to_owned()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
 
 /// Starts the sinks of a source, and builds its reader.
 fn build_source(

@@ -114,7 +114,8 @@ impl Encoder {
     }
 }
 
-fn header_fields(taxonomy: &Taxonomy, content: &Parsed<'_>) -> HeaderFields {
+/// Severity and action, for sinks that put them into a header.
+pub(crate) fn header_fields(taxonomy: &Taxonomy, content: &Parsed<'_>) -> HeaderFields {
     let Parsed::Record(record) = content else {
         return HeaderFields::new(EventSeverity::Warning, "");
     };

@@ -192,17 +192,17 @@ impl Reader {
         let Some(FileInput { files, .. }) = &mut self.files else {
             return;
         };
-        for tampered in files.take_rewritten() {
-            let (path, at_ms) = (&tampered.path, clock::now_ms());
-            let copy = tampered.copy.as_ref().map_or_else(String::new, |copy| {
+        for rewritten in files.take_rewritten() {
+            let (path, at_ms) = (&rewritten.path, clock::now_ms());
+            let copy = rewritten.copy.as_ref().map_or_else(String::new, |copy| {
                 format!("what was read of it is in `{copy}`, of which the rest is read; ")
             });
             let message = format!(
                 "the audit file `{path}` was truncated or rewritten: it had been read to byte {}, holds other bytes before it now, \
                  and has {}; {copy}it is read from its beginning",
-                tampered.offset, tampered.size
+                rewritten.offset, rewritten.size
             );
-            let occasion = format!("{path} {} {}", tampered.truncations, tampered.offset);
+            let occasion = format!("{path} {} {}", rewritten.truncations, rewritten.offset);
             ingest.encode_notice(&Notice::new(FILE_TAMPERED, &self.source, &occasion, at_ms, message));
         }
         let progress = files.progress();

@@ -10,9 +10,11 @@ use crate::access;
 use crate::checkpoint::SourceState;
 use crate::clock;
 use crate::config::{
-    DestinationConfig, FileSinkConfig, FormatKind, RemoteSinkConfig, SinkConfig, SinkKind, SourceConfig,
+    Config, DestinationConfig, FileSinkConfig, FormatKind, RemoteSinkConfig, SinkConfig, SinkKind,
+    SourceConfig,
 };
-use crate::format::{Context, Format};
+use crate::enrich::Enrichment;
+use crate::format::{Agent, Context, Format};
 use crate::position::SinkMark;
 use crate::quarantine::{self, Entry};
 use crate::record::EventId;
@@ -77,7 +79,7 @@ pub(super) fn start(
             Inbox::Thread(messages)
         }
     };
-    let format = Format::new(sink.format, &context(common, source));
+    let format = Format::new(sink.format, &context(common.config, &common.agent, &common.enrichment, source));
     let mut pipeline = SinkPipeline::new(format, inbox.clone(), flow.clone(), already_in_output);
     if let SinkKind::Remote(remote) = &sink.kind {
         pipeline.needs_header = matches!(remote.destination, DestinationConfig::Syslog(_));
@@ -194,17 +196,23 @@ fn explained(error: io::Error, path: &std::path::Path) -> io::Error {
     }
 }
 
-fn context(common: &BuildContext, source: &SourceConfig) -> Context {
-    let event = &common.config.event;
+/// What the events of a source have in common.
+pub(crate) fn context(
+    config: &Config,
+    agent: &Agent,
+    enrichment: &Enrichment,
+    source: &SourceConfig,
+) -> Context {
+    let event = &config.event;
     let forwarded = event.tags.iter().any(|tag| tag == "forwarded");
     Context {
         tags: Some(event.tags.clone()),
         namespace: event.namespace.clone(),
         site: source.site.clone(),
-        agent: common.agent.clone(),
-        host: (!forwarded).then(|| common.enrichment.host.clone()),
-        cloud: common.enrichment.cloud.clone(),
-        geo: common.enrichment.geo.clone(),
+        agent: agent.clone(),
+        host: (!forwarded).then(|| enrichment.host.clone()),
+        cloud: enrichment.cloud.clone(),
+        geo: enrichment.geo.clone(),
         preserve_original_event: event.preserve_original_event,
     }
 }

@@ -2,6 +2,7 @@
 
 mod elasticsearch;
 mod print;
+mod repair;
 mod sources;
 
 use super::findings::DescribedFinding;
@@ -11,7 +12,7 @@ use crate::cli::{Options, ReconcileArgs};
 use crate::config::{self, Config, DestinationConfig, FileSinkConfig, SinkConfig, SinkKind};
 use crate::evidence::compare::{Scope, Side};
 use crate::evidence::export::Export;
-use crate::evidence::finding::Days;
+use crate::evidence::finding::{Days, FindingKind};
 use crate::evidence::ledgers::{LedgerPlace, SourceLedger};
 use crate::evidence::live::compare_live;
 use crate::evidence::row::Row;
@@ -24,6 +25,9 @@ use print::Output;
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
+
+/// Events that are repaired at once: 32 MiB of ids.
+const MISSING_MAX: usize = 1_000_000;
 
 /// What was compared with the ledgers.
 pub(super) struct Compared {
@@ -113,9 +117,13 @@ fn reconcile_all(
     let ledgers = LedgerPlace::State(config.state_dir.clone()).open(args.source.as_deref())?;
     let mut output = Output::new(args.json, out);
     output.ledgers(&ledgers)?;
-    let mut reconciler = Reconciler { args, config, ledgers: &ledgers, output };
+    let mut reconciler = Reconciler { args, config, ledgers: &ledgers, output, missing: HashSet::new() };
     for sink in sinks {
         reconciler.sink(sink)?;
+        if args.repair {
+            reconciler.repair(sink.config)?;
+        }
+        reconciler.missing.clear();
     }
     for source in
         config.sources.iter().filter(|source| args.source.as_ref().is_none_or(|name| *name == source.name))
@@ -134,6 +142,8 @@ struct Reconciler<'a, W> {
     config: &'a Config,
     ledgers: &'a [SourceLedger],
     output: Output<'a, W>,
+    /// Ids of events that the side that was compared last has not.
+    missing: HashSet<u128>,
 }
 
 impl<W: Write> Reconciler<'_, W> {
@@ -226,7 +236,12 @@ impl<W: Write> Reconciler<'_, W> {
         let entries = entries.finish().map_err(VerifyFailure::Temporary)?;
         let rows = rows.finish().map_err(VerifyFailure::Temporary)?;
         let output = &mut self.output;
+        let missing = &mut self.missing;
+        missing.clear();
         let days = compare_live(ledgers, entries, rows, &scope, |finding| {
+            if finding.kind == FindingKind::Missing && missing.len() < MISSING_MAX {
+                missing.insert(finding.id());
+            }
             let described = describe(finding, ledgers, &export);
             output.finding(DescribedFinding { at: Some(name.clone()), ..described }, side)
         })?;

@@ -134,8 +134,7 @@ fn notes_of(
     is_only_one: bool,
     notes: &[String],
 ) -> Result<(Vec<String>, usize), VerifyFailure> {
-    let failed = |source| LedgerError::Read { path: ledger.dir.clone(), source };
-    let own = ledger.reader.checkpoints().map_err(failed)?;
+    let own = ledger.checkpoints()?;
     let origin = |note: &str| note.lines().next().unwrap_or_default().to_owned();
     let own = own.last().map(|note| origin(note));
     let directory = ledger.dir.file_name().unwrap_or_default().to_string_lossy();

@@ -136,6 +136,12 @@ pub(crate) fn load(
 }
 
 impl SourceLedger {
+    /// Its signed checkpoints, oldest first. Nothing is verified.
+    pub(crate) fn checkpoints(&self) -> Result<Vec<String>, LedgerError> {
+        let failed = |error| LedgerError::Read { path: self.dir.clone(), source: error };
+        self.reader.checkpoints().map_err(failed)
+    }
+
     /// Whether more entries may be appended to it.
     pub(crate) fn is_live(&self) -> bool {
         !self.is_tiles

@@ -191,7 +191,7 @@ impl Found {
     fn add(&mut self, asked: &[u128], body: &[u8]) -> io::Result<()> {
         let mut found = HashSet::new();
         let rows = &mut self.rows;
-        self.export.read_items(body, &mut Recogniser::new(None), &mut |row| {
+        self.export.read_items(body, &mut Recogniser::new(None), &mut |row, _| {
             found.insert(row.id);
             rows.push(row)
         })?;

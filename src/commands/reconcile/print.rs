@@ -1,6 +1,7 @@
 //! What `reconcile` prints, for people and for programs.
 
 use super::Compared;
+use super::repair::Repair;
 use crate::commands::check::files::human_size;
 use crate::commands::findings::{DescribedFinding, PrintedFindings, counted, print_days};
 use crate::commands::layout;
@@ -20,6 +21,7 @@ pub(super) struct Output<'o, W> {
     findings: PrintedFindings,
     ledgers: Vec<Value>,
     compared: Vec<Value>,
+    repaired: Vec<Value>,
     found: u64,
     /// What could not be asked or read.
     failed: Vec<String>,
@@ -34,6 +36,7 @@ impl<'o, W: Write> Output<'o, W> {
             findings: PrintedFindings::default(),
             ledgers: Vec::new(),
             compared: Vec::new(),
+            repaired: Vec::new(),
             found: 0,
             failed: Vec::new(),
             unchecked: Vec::new(),
@@ -118,6 +121,31 @@ impl<'o, W: Write> Output<'o, W> {
         std::mem::take(&mut self.findings).print(out)
     }
 
+    /// Events that a sink had not were delivered again.
+    pub(super) fn repaired(&mut self, name: &str, repair: &Repair) -> io::Result<()> {
+        self.found = self.found.saturating_sub(repair.delivered);
+        let left = repair.missing.len() as u64;
+        if let Some(reason) = &repair.stopped {
+            self.failed.push(format!("{name}: {reason}"));
+        }
+        if self.json {
+            let counts =
+                json!({"at": name, "delivered": repair.delivered, "refused": repair.refused, "left": left});
+            self.repaired.push(counts);
+            return Ok(());
+        }
+        let delivered = counted(repair.delivered, "event was delivered", "events were delivered");
+        writeln!(self.out, "{}: {delivered} again", escape(name))?;
+        if repair.refused > 0 {
+            writeln!(self.out, "  {} refused", counted(repair.refused, "event is", "events are"))?;
+        }
+        if left > 0 {
+            let events = counted(left, "event is", "events are");
+            writeln!(self.out, "  {events} in no audit file that is still there")?;
+        }
+        Ok(())
+    }
+
     /// Prints the result, and returns the exit code.
     pub(super) fn end(self) -> Result<u8, VerifyFailure> {
         let code = match (self.found, self.failed.is_empty()) {
@@ -129,6 +157,7 @@ impl<'o, W: Write> Output<'o, W> {
             let summary = json!({"summary": {
                 "ledgers": self.ledgers,
                 "compared": self.compared,
+                "repaired": self.repaired,
                 "failed": self.failed,
                 "unchecked": self.unchecked,
                 "findings": self.found,

@@ -14,6 +14,8 @@ pub(super) struct Item<'a> {
     pub bytes: &'a [u8],
     /// The line that it begins in, from 1.
     pub line: u64,
+    /// Where it begins, in bytes.
+    pub offset: u64,
     /// It is an element of a list; its number in the file, from 1.
     pub element: Option<u64>,
     /// The export ends in the middle of it.
@@ -50,6 +52,8 @@ enum Found {
 pub(super) struct Items<R> {
     from: R,
     buffer: Vec<u8>,
+    /// Offset of the buffer.
+    offset: u64,
     start: usize,
     context: Context,
     line: u64,
@@ -64,6 +68,7 @@ impl<R: Read> Items<R> {
         Items {
             from,
             buffer: Vec::new(),
+            offset: 0,
             start: 0,
             context: Context::Top,
             line: 1,
@@ -122,7 +127,8 @@ impl<R: Read> Items<R> {
             self.elements += 1;
             self.elements
         });
-        Ok(Some(Item { bytes: &self.buffer[start..end], line, element, is_cut: false }))
+        let offset = self.offset + start as u64;
+        Ok(Some(Item { bytes: &self.buffer[start..end], line, offset, element, is_cut: false }))
     }
 
     /// What is left when the export ends in the middle of an item.
@@ -131,7 +137,8 @@ impl<R: Read> Items<R> {
         let line = self.line;
         self.start = self.buffer.len();
         (self.context, self.is_truncated) = (Context::Top, false);
-        Item { bytes: &self.buffer[start..], line, element: None, is_cut: true }
+        let offset = self.offset + start as u64;
+        Item { bytes: &self.buffer[start..], line, offset, element: None, is_cut: true }
     }
 
     fn skip_separators(&mut self) {
@@ -154,6 +161,7 @@ impl<R: Read> Items<R> {
             return Ok(false);
         }
         self.buffer.drain(..self.start);
+        self.offset += self.start as u64;
         self.start = 0;
         if self.buffer.len() > ITEM_BYTES_MAX {
             return Err(io::Error::new(

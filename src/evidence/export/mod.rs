@@ -76,6 +76,13 @@ pub(crate) struct ExportProblem {
 pub(crate) const CUT: &str = "the export ends in the middle of an event";
 pub(crate) const FOREIGN: &str = "no event of this agent";
 
+/// Where an event was found, as it is there.
+pub(crate) struct FoundItem<'a> {
+    pub bytes: &'a [u8],
+    /// Offset in its file, in bytes.
+    pub offset: u64,
+}
+
 /// What was read of an export.
 #[derive(Debug, Default)]
 pub(crate) struct Export {
@@ -142,7 +149,22 @@ impl Export {
         let failed = |source| ExportError { path: path.to_owned(), source };
         self.files.push(path.to_owned());
         let from = decompressed(file, read).map_err(failed)?;
-        self.read_items(from, recogniser, &mut |row| rows.push(row)).map_err(failed)
+        self.read_items(from, recogniser, &mut |row, _| rows.push(row)).map_err(failed)
+    }
+
+    /// As [`Export::read_opened`], and calls `found` with each event.
+    pub(crate) fn read_each(
+        &mut self,
+        path: &Path,
+        file: File,
+        recogniser: &mut Recogniser,
+        found: &mut dyn FnMut(&Row, &FoundItem) -> io::Result<()>,
+    ) -> Result<(), ExportError> {
+        let failed = |source| ExportError { path: path.to_owned(), source };
+        self.files.push(path.to_owned());
+        let mut read = |_| {};
+        let from = decompressed(file, &mut read).map_err(failed)?;
+        self.read_items(from, recogniser, found).map_err(failed)
     }
 
     /// Reads items from anywhere. `found` is called with each event.
@@ -150,7 +172,7 @@ impl Export {
         &mut self,
         from: impl Read,
         recogniser: &mut Recogniser,
-        found: &mut dyn FnMut(&Row) -> io::Result<()>,
+        found: &mut dyn FnMut(&Row, &FoundItem) -> io::Result<()>,
     ) -> io::Result<()> {
         let file = self.files.len().saturating_sub(1);
         let mut items = Items::new(from);
@@ -168,7 +190,7 @@ impl Export {
                     let place = item.element.map_or(ExportPlace::Line(line), ExportPlace::Element);
                     (row.origin, row.place) = (file as u16, place.to_number());
                     self.add(&row, format, differing);
-                    found(&row)?;
+                    found(&row, &FoundItem { bytes: item.bytes, offset: item.offset })?;
                 }
                 Recognised::Wrapper => {}
                 Recognised::Foreign => {

@@ -88,7 +88,7 @@ fn is_wild(part: &OsStr) -> bool {
     part.to_string_lossy().contains(['*', '?', '['])
 }
 
-/// Calls `each` with every directory descend `directory` that matches `rest`. What does not exist or is not a directory
+/// Calls `each` with every directory below `directory` that matches `rest`. What does not exist or is not a directory
 /// does not match. What is refused or cannot be opened is passed as an error.
 fn descend(
     directory: OpenDirectory,
@@ -128,7 +128,7 @@ fn descend(
     }
 }
 
-/// Opens the components up to the next wildcard at once, without listing directories, and continues descend.
+/// Opens the components up to the next wildcard at once, without listing directories, and continues below.
 fn open_and_descend(
     from: &OpenDirectory,
     path: &Path,

@@ -1,4 +1,8 @@
 //! One audit file that the source tracks: its checkpoint entry, and its state in this run.
+//!
+//! Words for the end of a file: it is *at its end* when everything available was read; it may still grow. It is
+//! *finished* when it is not read any further. An *unterminated* record has no line end yet. *Nothing is left to read*
+//! for a run with `--once` when each file is at its end, or is a compressed one that is still incomplete.
 
 use super::FileRecord;
 use super::compressed::{self, FileCompression};
