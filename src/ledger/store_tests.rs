@@ -1,5 +1,5 @@
-use super::blocks::{Lookup, RECORD_BYTES, SpanIndex, Spans};
-use super::entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, cross_route_key};
+use super::blocks::{RECORD_BYTES, SpanIndex, Spans};
+use super::entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, Lookup, NO_TIME, SELF_POLL, cross_route_key};
 use super::segments::SEGMENT_ENTRIES;
 use super::shared::{Limits, SharedLedger};
 use super::store::{Damage, Ledger};
