@@ -33,6 +33,10 @@ impl Progress {
         Progress::of(what, total, |count| counted(count, "event", "events"))
     }
 
+    pub(super) fn of_days(what: &'static str, total: u64) -> Progress {
+        Progress::of(what, total, |count| counted(count, "day", "days"))
+    }
+
     fn of(what: &'static str, total: u64, text: fn(u64) -> String) -> Progress {
         let on_terminal = io::stderr().is_terminal();
         let interval = if on_terminal { BAR_INTERVAL } else { LINE_INTERVAL };

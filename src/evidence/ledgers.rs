@@ -105,6 +105,8 @@ pub(crate) struct LoadedEntries {
     pub events: u64,
     /// Entries of events before this time may have been dropped by retention.
     pub dropped_before_ms: i64,
+    /// Time of the oldest event.
+    pub oldest_ms: i64,
 }
 
 /// Entries at the beginning of a ledger that say how old the entries are that retention has dropped.
@@ -116,7 +118,7 @@ pub(crate) fn load(
     rows: &mut Sorter,
     read: &mut dyn FnMut(u64),
 ) -> Result<LoadedEntries, LedgerError> {
-    let mut loaded = LoadedEntries { events: 0, dropped_before_ms: i64::MIN };
+    let mut loaded = LoadedEntries { events: 0, dropped_before_ms: i64::MIN, oldest_ms: i64::MAX };
     for (origin, ledger) in ledgers.iter().enumerate() {
         let failed = |error| LedgerError::Read { path: ledger.dir.clone(), source: error };
         let first = ledger.reader.first();
@@ -129,6 +131,7 @@ pub(crate) fn load(
                     loaded.dropped_before_ms.max(row.time().map_or(i64::MIN, |ms| ms.saturating_add(1)));
             }
             loaded.events += 1;
+            loaded.oldest_ms = loaded.oldest_ms.min(row.time().unwrap_or(i64::MAX));
             rows.push(&row).map_err(failed)?;
         }
     }

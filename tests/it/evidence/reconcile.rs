@@ -1,6 +1,7 @@
 use super::{command, delivered, findings};
 use crate::rig::collector::{Collector, Item, Post, Protocol, Reply, Sent};
 use crate::rig::{Host, Writer, append, file_name};
+use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Options, Row, Sim};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -280,4 +281,53 @@ fn what_is_missing_is_delivered_again() {
     let once = command(&["reconcile", "--repair", "--config", host.config().to_str().unwrap()], &[]);
     assert_eq!(once.code, 1);
     assert!(once.stdout.contains("  2 events are in no audit file that is still there"), "{}", once.stdout);
+}
+
+#[test]
+fn the_rows_of_an_api_are_compared() {
+    const HOURS_MS: i64 = 3 * 3_600_000;
+    for cloud in [false, true] {
+        let mut options = if cloud { Options::cloud() } else { Options::data_center() };
+        options.searches_are_audited = false;
+        let sim = Sim::start(options).unwrap();
+        let mut host = Host::new();
+        if cloud {
+            fs::write(host.path("token"), ADMIN_TOKEN).unwrap();
+            host.source = "type = \"cloud\"\nmode = \"api\"\n".into();
+            for key in ["site", "gateway"] {
+                host.set(key, &format!("{:?}", sim.url()));
+            }
+            host.set("user", &format!("{ADMIN_EMAIL:?}"));
+            host.set("token", &format!("{{ file = {:?} }}", host.path("token")));
+        } else {
+            fs::write(host.path("token"), ADMIN_TOKEN).unwrap();
+            host.source = "mode = \"api\"\n".into();
+            host.set("url", &format!("{:?}", sim.url()));
+            host.set("personal_access_token", &format!("{{ file = {:?} }}", host.path("token")));
+        }
+        let begin_ms = sim.now_ms() - HOURS_MS;
+        let row = |number: u64| {
+            let time_ms = begin_ms + number as i64 * 1000;
+            if cloud { Row::cloud(time_ms, number) } else { Row::data_center(time_ms, number) }
+        };
+        sim.insert_all((0..250).map(row));
+        host.once_ok();
+        let (code, found, summary) = reconcile(&host, &[]);
+        assert_eq!((code, found), (0, vec![]), "{summary}");
+        let api = &summary["compared"][1];
+        assert_eq!((&api["at"], &api["total"]["intact"]), (&json!("API of source wiki"), &json!(250)));
+        // A row that became visible long after its time, and one that is young.
+        sim.insert(row(500));
+        let time_ms = sim.now_ms() - 1000;
+        sim.insert(if cloud { Row::cloud(time_ms, 501) } else { Row::data_center(time_ms, 501) });
+        let (code, found, summary) = reconcile(&host, &[]);
+        assert_eq!((code, found.len()), (1, 1), "{found:?}");
+        assert_eq!((found[0].0.as_str(), found[0].1.as_str()), ("API of source wiki", "undelivered"));
+        assert!(summary["unchecked"].to_string().contains("which may be on their way"), "{summary}");
+        host.once_ok();
+        // What does not answer is no finding.
+        fs::write(host.path("token"), "wrong").unwrap();
+        let (code, _, summary) = reconcile(&host, &[]);
+        assert_eq!(code, 75, "{summary}");
+    }
 }
