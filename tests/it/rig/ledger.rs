@@ -30,7 +30,9 @@ pub fn judge_ledger<'i>(host: &Host, ids: impl Iterator<Item = &'i String>, outp
     );
     let mut verify = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
     verify.args(["verify", "--state"]).arg(host.state());
-    outputs.iter().for_each(|output| drop(verify.arg("--export").arg(output)));
+    for output in outputs {
+        verify.arg("--export").arg(output);
+    }
     let verified = verify.output().unwrap();
     let text = String::from_utf8_lossy(&verified.stdout);
     assert!(verified.status.success(), "{text}{}", String::from_utf8_lossy(&verified.stderr));
