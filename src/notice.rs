@@ -36,6 +36,9 @@ pub const RETENTION_CHANGED: &str = "agent.retention.changed";
 /// The ledger of delivered events has lost entries.
 pub const LEDGER_DAMAGED: &str = "agent.ledger.damaged";
 
+/// The ledger goes on as a new log: it did not continue what was signed, or the stored position was forgotten.
+pub const LEDGER_RESTARTED: &str = "agent.ledger.restarted";
+
 /// A signed checkpoint of the ledger; it is in `event.original`.
 pub const LEDGER_SEALED: &str = "agent.ledger.sealed";
 

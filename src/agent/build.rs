@@ -21,13 +21,13 @@ use crate::clock;
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
 use crate::enrich::Enrichment;
 use crate::format::Agent;
-use crate::notice::{LEDGER_DAMAGED, Notice};
+use crate::notice::Notice;
 use crate::quarantine::{self, Tally};
 use crate::record::IdHasher;
 use crate::sink;
 use crate::source::api::Api;
 use crate::source::files::AuditFiles;
-use crate::source::files::wake::{DirectoryWatch, Wake, watch_growing_files};
+use crate::source::files::wake::{Change, DirectoryWatch, Wake, watch_growing_files};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -183,9 +183,9 @@ fn ingest(
         hybrid.map(|(api, config)| HeldSearches::new(api.shared_self_activity(), config.drop_self_polls));
     let mut ingest = Ingest::new(encoder, ids, ledger, node_filter, held.unwrap_or_default());
     let at_ms = clock::now_ms();
-    for (number, trouble) in troubles.into_iter().enumerate() {
+    for (number, (action, message)) in troubles.into_iter().enumerate() {
         let occasion = format!("{at_ms} {number}");
-        ingest.encode_notice(&Notice::new(LEDGER_DAMAGED, &source.name, &occasion, at_ms, trouble));
+        ingest.encode_notice(&Notice::new(action, &source.name, &occasion, at_ms, message));
     }
     ingest
 }
@@ -304,7 +304,7 @@ fn file_input(
     flow: &Arc<FlowControl>,
 ) -> FileInput {
     let woken = flow.clone();
-    let wake: Wake = Arc::new(move |sweep| woken.wake(sweep));
+    let wake: Wake = Arc::new(move |change| woken.wake(change == Change::Names));
     // Grows by one list for each change of the growing files at most, which are few and rare.
     let (growing, growing_files) = unbounded_channel();
     let mut files = files.clone();
@@ -313,8 +313,8 @@ fn file_input(
     if follow {
         tokio::spawn(watch_growing_files(growing_files, wake.clone()));
     }
-    let (next_key, fresh) = (state.next_key, state.next_key == 0);
-    let files = AuditFiles::new(&source.name, files, state.files, next_key, fresh);
+    let (next_key, first_run) = (state.next_key, state.next_key == 0);
+    let files = AuditFiles::new(&source.name, files, state.files, next_key, first_run);
     let watch = follow.then(|| DirectoryWatch::new(&source.name, wake));
     FileInput::new(files, watch, growing, sweep_interval)
 }

@@ -9,6 +9,7 @@ use crate::ledger::{
     Checkpoints, Damage, Limits, SealError, SharedLedger, Signer, begin_new_log, key, key_name, origin,
     sealed_size,
 };
+use crate::notice::{LEDGER_DAMAGED, LEDGER_RESTARTED};
 use crate::position::LedgerPosition;
 use crate::telemetry::chain;
 use std::cell::RefCell;
@@ -17,12 +18,14 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+pub(super) type Trouble = (&'static str, String);
+
 /// A ledger, where it is, and what is wrong with it.
 pub(super) struct OpenedLedger {
     pub ledger: SharedLedger,
     pub dir: PathBuf,
-    /// What is to be delivered as events.
-    pub troubles: Vec<String>,
+    /// What is to be delivered as events: the action of each, and its message.
+    pub troubles: Vec<Trouble>,
     committed: RefCell<Option<LedgerPosition>>,
 }
 
@@ -45,25 +48,29 @@ pub(super) fn open(
         if !dir.exists() {
             return Err(AgentError::NoLedger { source_name: source.to_owned() });
         }
-        troubles.push(format!(
+        let message = format!(
             "the checkpoint store has lost the size of the ledger of source `{source}`. A new log begins. Events that were \
              delivered before are delivered again if they are read again"
-        ));
+        );
+        troubles.push((LEDGER_DAMAGED, message));
     }
     DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
     // Before the ledger is cut back: a longer one that was signed is evidence.
-    let checkpoints = open_checkpoints(common, source, &dir, position.size, &mut troubles);
+    let checkpoints = open_checkpoints(common, source, &dir, state.ledger.as_ref(), &mut troubles);
     let config = &common.config.ledger;
     let limits = Limits { retention: config.retention, bytes_max: config.bytes_max };
     let (ledger, missing) = SharedLedger::open(&dir, &position, limits).map_err(failed)?;
     if !missing.is_empty() {
-        troubles.push(describe(source, &missing));
+        troubles.push((LEDGER_DAMAGED, describe(source, &missing)));
     }
     if let Some(checkpoints) = checkpoints {
         ledger.sign_with(checkpoints);
     }
-    for trouble in &troubles {
-        tracing::error!(source, "{trouble}");
+    for (action, message) in &troubles {
+        match *action {
+            LEDGER_RESTARTED => tracing::warn!(source, "{message}"),
+            _ => tracing::error!(source, "{message}"),
+        }
     }
     Ok(OpenedLedger { ledger, dir, troubles, committed })
 }
@@ -88,38 +95,43 @@ impl OpenedLedger {
     }
 }
 
-/// Opens the signed checkpoints of the ledger in `dir`, of which the checkpoint store knows so many entries. If the
-/// ledger is not a continuation of what was signed, it is kept and a new log begins.
+/// Opens the signed checkpoints of the ledger in `dir`, of which the checkpoint store knows `position`. If the ledger is not a continuation of what was signed, it is kept and a new log begins.
 fn open_checkpoints(
     common: &BuildContext,
     source: &str,
     dir: &Path,
-    entries: u64,
-    troubles: &mut Vec<String>,
+    position: Option<&LedgerPosition>,
+    troubles: &mut Vec<Trouble>,
 ) -> Option<Checkpoints> {
+    let entries = position.map_or(0, |position| position.size);
     let mut begin = |reason: String| match begin_new_log(dir, entries) {
         Ok(kept) => {
-            troubles.push(format!(
+            let message = format!(
                 "{reason}: a new log of the ledger of source `{source}` begins; the old one is kept in `{}`",
                 kept.display()
-            ));
+            );
+            troubles.push((LEDGER_RESTARTED, message));
             true
         }
         Err(error) => {
-            troubles.push(format!(
+            let message = format!(
                 "{reason}, and no new log of the ledger of source `{source}` can begin: {error}. Nothing is signed; \
                  free space or correct the permissions of `{}`, and restart the agent",
                 dir.display()
-            ));
+            );
+            troubles.push((LEDGER_DAMAGED, message));
             false
         }
     };
     match sealed_size(dir) {
         Ok(Some(signed)) if signed > entries => {
-            let reason = format!(
-                "the checkpoint store knows {entries} ledger entries and {signed} were signed, so the state is older than the \
-                 ledger (restored from a backup?)"
-            );
+            let reason = match position {
+                None => "the stored position is gone (by `state forget`?)".to_owned(),
+                Some(_) => format!(
+                    "the checkpoint store knows {entries} ledger entries and {signed} were signed, so the state is older than \
+                     the ledger (restored from a backup?)"
+                ),
+            };
             if !begin(reason) {
                 return None;
             }
@@ -143,10 +155,11 @@ fn open_checkpoints(
     match opened {
         Ok(checkpoints) => Some(checkpoints),
         Err(error) => {
-            troubles.push(format!(
+            let message = format!(
                 "the ledger of source `{source}` cannot be signed: {}. Delivery continues; correct the cause and restart the agent",
                 chain(&error)
-            ));
+            );
+            troubles.push((LEDGER_DAMAGED, message));
             None
         }
     }

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_value_is_told_from_a_damaged_one() {
+    fn a_newer_value_is_distinguished_from_a_damaged_one() {
         let value = serde_json::json!({"unknown": true});
         let (bytes, _) = seal_as(super::super::VERSION + 1, b"name", &value).unwrap();
         assert_eq!(unseal::<Vec<u32>>(b"name", &bytes), Err(UnsealError::Newer(super::super::VERSION + 1)));

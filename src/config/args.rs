@@ -397,7 +397,7 @@ type = "stdout"
     }
 
     #[test]
-    fn a_file_that_is_no_text_is_told_with_its_line() {
+    fn a_file_that_is_no_text_is_reported_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         std::fs::write(&path, b"shutdown_timeout = \"1s\"\n# \xff\n").unwrap();

@@ -41,7 +41,8 @@ impl Severity {
             | notice::GAP
             | notice::COVERAGE_LOWERED
             | notice::DENYLIST_CHANGED
-            | notice::LEDGER_DAMAGED => Severity::High,
+            | notice::LEDGER_DAMAGED
+            | notice::LEDGER_RESTARTED => Severity::High,
             notice::TOKEN_EXPIRING | notice::RETENTION_CHANGED => Severity::Medium,
             _ => Severity::Low,
         }

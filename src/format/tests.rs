@@ -138,7 +138,7 @@ fn raw_adds_only_the_id() {
 
 /// A repeated name has the same result in every format, and the same id.
 #[test]
-fn f101_the_last_of_two_names_stands_everywhere() {
+fn f101_the_last_of_two_names_counts_everywhere() {
     let type_json = r#""auditType":{"action":"a","actionI18nKey":"k.page.created"}"#;
     let entity = r#""type":{"action":"a"}"#;
     let cloud = r#""creationDate":1767322805054,"summary":"s""#;

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn f100_a_proxy_of_the_environment_is_told_by_its_variable() {
+    fn f100_a_proxy_of_the_environment_is_named_by_its_variable() {
         for (variables, http, https) in [
             (&[("http_proxy", "p:3128")][..], Some("http_proxy"), None),
             (&[("HTTP_PROXY", "http://p:3128")], Some("HTTP_PROXY"), None),

@@ -1,7 +1,7 @@
 //! Blocks of 256 entries: which of them may hold an event, by the spans of its entries, and what is stored of a
 //! full block. Pure.
 
-use super::entry::{ENTRY_BYTES, Entry, EntryInput, NO_TIME};
+use super::entry::{ENTRY_BYTES, Entry, EntryInput, Lookup, NO_TIME};
 use super::tree::TreeHash;
 
 /// Entries of a block. A full block is a full subtree of this level of the tree.
@@ -13,15 +13,6 @@ pub(super) const GROUP_BLOCKS: usize = 256;
 pub(super) const RECORD_BYTES: usize = 88;
 /// Blocks whose keys are kept in memory, 4 KiB each: events that come again are mostly young.
 const CACHED_BLOCKS: usize = 64;
-
-/// What an entry is looked up by, besides its key.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Lookup {
-    /// Its time, in milliseconds since the epoch.
-    Time(i64),
-    /// Its offset: a record of a file without a time.
-    Offset(u64),
-}
 
 /// A range of numbers, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -77,8 +77,15 @@ pub fn check(
         }
     }
     check.checkpoints.sort_by_key(|checked| (checked.checkpoint.size, checked.name));
-    let mut walk = Walk::new(&mut check);
-    walk.run(reader, progress)?;
+    let covered = check.checkpoints.last().map_or(0, |checked| checked.checkpoint.size);
+    if covered > reader.size() {
+        // The agent may have delivered and signed more since the ledger was opened.
+        let reader = reader.reopen()?;
+        check.entries = reader.first()..reader.size();
+        Walk::new(&mut check).run(&reader, progress)?;
+    } else {
+        Walk::new(&mut check).run(reader, progress)?;
+    }
     check.vouched = check
         .checkpoints
         .iter()

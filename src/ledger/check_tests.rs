@@ -218,6 +218,26 @@ fn a_checkpoint_from_elsewhere_shows_an_older_ledger() {
     );
 }
 
+/// An export of a sink is read after the ledger was opened, and may hold later checkpoints.
+#[test]
+fn what_a_running_agent_adds_meanwhile_is_no_finding() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, _) = SharedLedger::open(dir.path(), &LedgerPosition::default(), Limits::NONE).unwrap();
+    let mut checkpoints = Checkpoints::open(dir.path(), ORIGIN, signer(1)).unwrap();
+    let mut seal = |range: Range<u64>| {
+        ledger.append(&range.map(nth).collect::<Vec<_>>());
+        checkpoints.seal(&ledger.commit().unwrap().unwrap()).unwrap()
+    };
+    let mut given = vec![seal(0..300)];
+    let reader = LedgerReader::open(dir.path()).unwrap().unwrap();
+    given.push(seal(300..900));
+    let keys = [signer(1).verifier()];
+    let without = check(&reader, &keys, &given[..1], &mut |_| {}).unwrap();
+    assert_eq!((without.findings, without.entries, without.vouched), (vec![], 0..300, 300));
+    let with = check(&reader, &keys, &given, &mut |_| {}).unwrap();
+    assert_eq!((with.findings, with.entries, with.vouched), (vec![], 0..900, 900));
+}
+
 #[test]
 fn dropped_entries_are_covered_by_their_stored_hashes() {
     let dir = tempfile::tempdir().unwrap();

@@ -98,7 +98,13 @@ fn copy(from: &Path, to: &Path, size: u64) -> io::Result<()> {
     let copy = |from: PathBuf, to: PathBuf| match std::fs::copy(&from, &to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(_) => File::open(&to)?.sync_all(),
+        Ok(_) => {
+            // By this time retention knows how old a segment is.
+            let written = std::fs::metadata(&from)?.modified()?;
+            let copy = File::options().write(true).open(&to)?;
+            copy.set_modified(written)?;
+            copy.sync_all()
+        }
     };
     let kept = segments::on_disk(from)?.unwrap_or_default();
     for first in (kept.start..kept.end.min(size)).step_by(segments::SEGMENT_ENTRIES as usize) {

@@ -127,6 +127,9 @@ fn a_new_log_keeps_the_old_one_and_goes_on_with_its_entries() {
     assert_eq!(origin(&ledger, "7f3d").unwrap(), ORIGIN_TEXT);
     let positions = grow(&ledger, &[66_000, 66_100]);
     open(&ledger, 1).unwrap().seal(&positions[1]).unwrap();
+    let written = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    let segment = File::options().write(true).open(segments::path(&ledger, 0)).unwrap();
+    segment.set_modified(written).unwrap();
     // A copy that was not finished.
     std::fs::create_dir_all(dir.path().join("wiki.log-1/entries")).unwrap();
     let kept = begin_new_log(&ledger, positions[0].size).unwrap();
@@ -134,6 +137,8 @@ fn a_new_log_keeps_the_old_one_and_goes_on_with_its_entries() {
     assert_eq!(LedgerReader::open(&kept).unwrap().unwrap().size(), 66_100);
     assert_eq!(sealed_size(&kept).unwrap(), Some(66_100));
     assert_eq!(sealed_size(&ledger).unwrap(), None);
+    let copied = segments::path(&ledger, 0).metadata().unwrap();
+    assert_eq!(copied.modified().unwrap(), written);
     let origin_text = origin(&ledger, "7f3d").unwrap();
     assert_eq!(origin_text, format!("{ORIGIN_TEXT}/2"));
     let (opened, damage) = SharedLedger::open(&ledger, &positions[0], Limits::NONE).unwrap();

@@ -1,6 +1,5 @@
 //! One entry of the ledger: 80 bytes, all integers big-endian.
 
-use super::blocks::Lookup;
 use crate::record::EventId;
 use ring::digest::{SHA256, digest};
 
@@ -58,6 +57,15 @@ pub struct Entry {
     pub length: u32,
     /// SHA-256 of the record's original bytes without the line end.
     pub digest: [u8; 32],
+}
+
+/// What an entry is looked up by, besides its key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lookup {
+    /// Its time, in milliseconds since the epoch.
+    Time(i64),
+    /// Its offset: a record of a file without a time.
+    Offset(u64),
 }
 
 impl Entry {

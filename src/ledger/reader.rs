@@ -109,6 +109,18 @@ impl LedgerReader {
         }))
     }
 
+    /// The same ledger as it is now.
+    ///
+    /// # Errors
+    /// The directory cannot be read, or is gone.
+    pub(super) fn reopen(&self) -> io::Result<LedgerReader> {
+        let reopened = match self.layout {
+            Layout::Segments => LedgerReader::open(&self.dir)?,
+            Layout::Tiles => LedgerReader::open_tiles(&self.dir)?,
+        };
+        reopened.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     /// Number of the first entry that is kept.
     pub fn first(&self) -> u64 {
         self.first

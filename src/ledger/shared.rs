@@ -1,9 +1,8 @@
 //! The ledger of a source as two threads use it: the reader asks whether an event was delivered, and the thread that
 //! commits appends what was.
 
-use super::blocks::Lookup;
 use super::checkpoints::{Checkpoints, SealError};
-use super::entry::{Entry, cross_route_key, timeless_key};
+use super::entry::{Entry, Lookup, cross_route_key, timeless_key};
 use super::store::{Damage, Ledger};
 use crate::position::LedgerPosition;
 use crate::record::EventId;

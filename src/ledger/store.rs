@@ -5,9 +5,9 @@
 //! events are read and appended again.
 
 use super::blocks::{
-    BLOCK_ENTRIES, BLOCK_LEVEL, BlockCache, BlockRecord, GROUP_BLOCKS, Lookup, RECORD_BYTES, SpanIndex, Spans,
+    BLOCK_ENTRIES, BLOCK_LEVEL, BlockCache, BlockRecord, GROUP_BLOCKS, RECORD_BYTES, SpanIndex, Spans,
 };
-use super::entry::{ENTRY_BYTES, Entry, NO_TIME};
+use super::entry::{ENTRY_BYTES, Entry, Lookup, NO_TIME};
 pub use super::segments::Damage;
 use super::segments::{SEGMENT_ENTRIES, Segments, Unsynced};
 use super::tree::{Edge, leaf_hash};

@@ -1,5 +1,5 @@
-use super::blocks::{Lookup, SpanIndex, Spans};
-use super::entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, cross_route_key};
+use super::blocks::{RECORD_BYTES, SpanIndex, Spans};
+use super::entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, Lookup, NO_TIME, SELF_POLL, cross_route_key};
 use super::segments::SEGMENT_ENTRIES;
 use super::shared::{Limits, SharedLedger};
 use super::store::{Damage, Ledger};
@@ -8,6 +8,7 @@ use crate::record::EventId;
 use proptest::prelude::*;
 use std::collections::HashSet;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -263,9 +264,27 @@ fn old_segments_are_dropped() {
     assert!((2 * SEGMENT_ENTRIES..count + 1000).step_by(777).all(|n| contains(&mut ledger, &nth(n))));
 }
 
+/// What a power cut may leave: of what was not synced, nothing, or anything.
+fn cut_power(dir: &Path, position: &LedgerPosition, garbage: bool) {
+    let damage = |path: &Path, durable: u64| {
+        let Ok(file) = File::options().write(true).open(path) else { return };
+        let length = file.metadata().unwrap().len();
+        file.set_len(durable.min(length)).unwrap();
+        if garbage && length > durable {
+            file.write_all_at(&vec![0xAA; (length - durable) as usize + 7], durable).unwrap();
+        }
+    };
+    for segment in dir.join("entries").read_dir().unwrap() {
+        let path = segment.unwrap().path();
+        let first: u64 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        damage(&path, position.size.saturating_sub(first).min(SEGMENT_ENTRIES) * 80);
+    }
+    damage(&dir.join("blocks"), position.blocks_synced * RECORD_BYTES as u64);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
-    /// Appends, lookups, commits and kills in any order: it is a set, and after a kill the set of the last commit.
+    /// Appends, lookups, commits, kills and power cuts in any order: it is a set, and after a kill the set of the last commit.
     #[test]
     fn it_is_a_set(steps in prop::collection::vec((0u64..3000, 0i64..40, 0u8..60), 1..2500)) {
         let dir = tempfile::tempdir().unwrap();
@@ -286,13 +305,16 @@ proptest! {
                     position = commit(&mut ledger);
                     durable.clone_from(&model);
                 }
-                1 => {
+                kill @ 1..=2 => {
+                    if kill == 2 {
+                        cut_power(dir.path(), &position, n % 2 == 0);
+                    }
                     let (again, damage) = Ledger::open(dir.path(), &position).unwrap();
                     prop_assert!(damage.is_empty());
                     ledger = again;
                     model.clone_from(&durable);
                 }
-                2..10 => ledger.write().unwrap(),
+                3..10 => ledger.write().unwrap(),
                 _ => {}
             }
         }

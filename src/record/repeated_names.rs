@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn f101_last_of_two_names_stands() {
+    fn f101_the_last_of_two_names_counts() {
         for (json, expected) in [
             (r#"{"a":1,"a":2}"#, Some(r#"{"a":2}"#)),
             (r#"{"a":1,"b":3,"\u0061":2}"#, Some(r#"{"b":3,"\u0061":2}"#)),

@@ -29,7 +29,7 @@ fn problems(record: &Record) -> String {
 }
 
 #[test]
-fn shapes_are_told_by_content() {
+fn shapes_are_recognised_by_content() {
     for (line, shape) in [
         (r#"{"auditType":{"action":"x"},"type":{"action":"x"}}"#, Shape::File),
         (r#"{"auditType":{"action":""},"type":{"action":"x"}}"#, Shape::Entity),

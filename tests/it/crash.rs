@@ -1,10 +1,12 @@
 //! The agent dies at any moment, and the next one goes on: nothing is lost, and the output file holds nothing twice.
 
+use crate::rig::ledger::judge_ledger;
 use crate::rig::oracle::events;
 use crate::rig::{Host, Random, Writer, output_paths, outputs, rotation};
 use crate::rig::{SOON, copy_tree, file_name, judge, seed, sleep_until, until_each};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::format::FormatKind;
+use confluence_audit_agent::ledger::LedgerReader;
 use confluence_audit_agent::record::EventId;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -108,6 +110,7 @@ fn f21_kill_everywhere() {
         ("before_send", [1, 2, 5]),
         ("after_send", [1, 2, 5]),
         ("after_ack", [1, 2, 3]),
+        ("ledger_synced", [1, 2, 3]),
         ("before_flush", [1, 2, 3]),
         ("after_flush", [1, 2, 3]),
     ] {
@@ -120,6 +123,7 @@ fn f21_kill_everywhere() {
             let after = crashed.once();
             assert_eq!(after.code, 0, "{name}@{hit}: {}", after.stderr);
             assert!(outputs(&crashed) == expect, "{name}@{hit}: the output differs\n{}", after.stderr);
+            assert_eq!(ledger_of(&crashed), ledger_of(&reference), "{name}@{hit}");
         }
     }
 }
@@ -147,6 +151,16 @@ fn f72_a_single_run_stores_the_length_of_an_output_whose_audit_file_is_gone() {
     let state: serde_json::Value = serde_json::from_slice(&export.stdout).unwrap();
     let length = fs::metadata(host.output()).unwrap().len();
     assert_eq!(state["sources"]["wiki"]["marks"][0]["length"], length, "{state:#}");
+}
+
+/// What the ledger has of each event, in order, without the keys of files.
+fn ledger_of(host: &Host) -> Vec<(u128, u64, u32, [u8; 32])> {
+    let reader = LedgerReader::open(&host.state().join("ledger/wiki")).unwrap().unwrap();
+    let entries = reader.entries(0..reader.size());
+    entries
+        .map(|entry| entry.unwrap().1.expect("an entry"))
+        .map(|entry| (entry.id, entry.offset, entry.length, entry.digest))
+        .collect()
 }
 
 /// SIGKILL at random moments while a backlog is read, from the first milliseconds of a new installation on.
@@ -427,6 +441,8 @@ fn f21_random_kills_while_live() {
     // What the killed ones delivered and did not checkpoint is read again.
     host.once_ok();
     judge(&writer, &events(&outputs(&host).concat())).is_exact();
+    let ids: Vec<String> = events(&outputs(&host).concat()).into_iter().map(|event| event.id).collect();
+    judge_ledger(&host, ids.iter(), &output_paths(&host));
     let again = host.once();
     again.logged("nothing is new");
     // The same records as a run that was never disturbed, with the same ids.

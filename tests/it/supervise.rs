@@ -291,6 +291,8 @@ fn f111_commands_end_quietly_when_nobody_reads() {
         (vec!["state", "export", "--config", config], 0),
         (vec!["check", "--config", config], 0),
         (vec!["quarantine", "list", "--config", config], 0),
+        (vec!["ledger", "show", "--config", config], 0),
+        (vec!["ledger", "key", "--config", config], 0),
         (vec!["man"], 0),
         (vec!["completions", "bash"], 0),
         (vec!["--help"], 0),

@@ -176,7 +176,7 @@ fn limited(input: impl Read) -> (Vec<Value>, u8, String) {
 }
 
 #[test]
-fn f103_what_is_too_long_is_one_event_that_says_so() {
+fn f103_a_document_that_is_too_long_is_one_error_event() {
     let line = format!("{LINE}\n");
     let long = DOCUMENT_BYTES_MAX as u64 + 1;
     for (byte, error, code) in [

@@ -290,7 +290,7 @@ fn misplaced_keys_are_known_where_they_belong() {
 proptest::proptest! {
     /// Any mutation of the example is read, or its errors are reported with lines of the file.
     #[test]
-    fn any_damage_is_told(at in 0..EXAMPLE.len(), removed in 0..40usize, added in ".{0,12}") {
+    fn any_damage_is_reported(at in 0..EXAMPLE.len(), removed in 0..40usize, added in ".{0,12}") {
         let text = uncommented("#");
         let clamp = |at: usize| (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         let damaged = format!("{}{added}{}", &text[..clamp(at)], &text[clamp(at + removed)..]);

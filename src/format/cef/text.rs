@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn f102_no_line_end_of_unicode_stands_in_a_value() {
+    fn f102_no_unicode_line_end_is_in_a_value() {
         let ends = "a\u{b}b\u{c}c\u{1c}d\u{1d}e\u{1e}f\u{85}g\u{2028}h\u{2029}i";
         assert_eq!(written(Limited::header(50), &[ends]), "k=a b c d e f g h i");
         assert_eq!(written(Limited::extension(50), &[ends]), "k=a b c d e f\\ng\\nh\\ni");

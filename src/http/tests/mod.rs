@@ -185,7 +185,7 @@ fn a_redirect_is_classified_by_its_target() {
 }
 
 #[test]
-fn f40_nothing_is_sent_beside_the_own_base() {
+fn f40_nothing_is_sent_outside_the_base() {
     let server = serve(|stream, _| answer(stream, "200 OK", "", ""));
     let mut client = Client::new(&config(&server.url("/context")));
     let mut with_user = url_of(&server.url("/context/x"));

@@ -99,7 +99,7 @@ fn f57_a_secret_that_a_server_repeats_is_taken_out() {
 
 /// Headers of a response may contain anything. Little of them is logged, and no secret.
 #[test]
-fn f99_headers_of_an_answer_tell_no_secret() {
+fn f99_response_headers_show_no_secret() {
     const CANARY: &str = "CANARYtok77aQ";
     let base64 = "Q0FOQVJZdG9rNzdhUQ";
     let hosts = [

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn f72_what_stands_after_the_mark_is_told_and_what_is_torn_is_cut() {
+    fn f72_events_after_the_mark_are_reported_and_a_torn_one_is_cut() {
         let temp = tempfile::tempdir().unwrap();
         let config = FileSinkConfig::new(temp.path().join("out"));
         let (mut output, ids) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();

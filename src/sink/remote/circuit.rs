@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn f79_what_the_next_request_heals_is_not_told_and_what_lasts_is_told_once() {
+    fn f79_a_transient_failure_is_not_logged_and_a_lasting_one_is_logged_once() {
         runtime().block_on(async {
             let circuit = Circuit::default();
             for _ in 0..5 {

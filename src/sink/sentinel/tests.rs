@@ -168,7 +168,7 @@ fn refusals_of_entra_id_name_the_fix_and_do_not_vary() {
 
 /// A login that repeats the request, raw and decoded, in an error of Entra ID or on a debug page.
 #[test]
-fn f57_what_proves_the_application_is_not_told() {
+fn f57_what_proves_the_application_is_not_reported() {
     let dir = tempfile::tempdir().unwrap();
     let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
     fs::write(&certificate, CERTIFICATE).unwrap();

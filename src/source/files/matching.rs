@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn f13_dev_changed_resumes_by_evidence() {
+    fn f13_dev_changed_resumes_by_content() {
         let entries = [entry("a", 1, 10, 100)];
         let observed = FileObservation { path: "a".into(), dev: 7, ino: 99, size: 150, mtime_ms: 0 };
         assert_eq!(

@@ -171,7 +171,7 @@ fn f93_a_hole_is_a_run_of_nul() {
 
 /// A long run of NUL bytes is returned in parts. A restart continues after the last part.
 #[test]
-fn f93_what_is_passed_over_comes_in_pieces() {
+fn f93_a_long_malformed_record_is_returned_in_parts() {
     for (byte, reason) in [(0, MalformedReason::Nul), (b'a', MalformedReason::TooLong)] {
         let mut splitter = RecordSplitter::new(0, b"", 1_000);
         splitter.part_bytes_max = 10_000;

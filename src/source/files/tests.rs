@@ -507,7 +507,7 @@ fn f92_what_has_changed_is_compared_at_once() {
 
 /// The daily verification runs in steps with pauses, and reading has priority.
 #[test]
-fn f92_the_daily_comparison_gives_way() {
+fn f92_the_daily_verification_yields_to_reading() {
     let home = Home::new();
     let mut known = Checkpointed::default();
     home.append(0, &lines(200_000));

@@ -7,8 +7,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// Wakes the reader. `true` requests a sweep too.
-pub(crate) type Wake = Arc<dyn Fn(bool) + Send + Sync>;
+/// What a notification says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A file was written to: read it.
+    Content,
+    /// Names in a directory may have changed: sweep it.
+    Names,
+}
+
+/// Wakes the reader.
+pub(crate) type Wake = Arc<dyn Fn(Change) + Send + Sync>;
 
 /// Watches the directories of one source.
 pub(crate) struct DirectoryWatch {
@@ -61,8 +70,12 @@ impl DirectoryWatch {
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
                 // The agent's own reads cause access events.
                 Ok(event) if event.kind.is_access() && !event.need_rescan() => {}
-                Ok(event) => wake(event.need_rescan() || !event.kind.is_modify() || is_rename(&event)),
-                Err(_) => wake(true),
+                Ok(event) => wake(if event.need_rescan() || !event.kind.is_modify() || is_rename(&event) {
+                    Change::Names
+                } else {
+                    Change::Content
+                }),
+                Err(_) => wake(Change::Names),
             })?;
         for (directory, _, _) in directories {
             watcher.watch(directory, RecursiveMode::NonRecursive)?;
@@ -119,7 +132,7 @@ pub(crate) async fn watch_growing_files(mut files: UnboundedReceiver<Vec<PathBuf
                     break;
                 }
                 event = events.next_event(), if added > 0 => match event {
-                    Ok(Some(_)) => wake(false),
+                    Ok(Some(_)) => wake(Change::Content),
                     Ok(None) => added = 0,
                     Err(error) => {
                         tracing::debug!(%error, "watching growing files failed; sweeps continue");

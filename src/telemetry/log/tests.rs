@@ -93,7 +93,7 @@ fn json_is_an_object_a_line() {
 }
 
 #[test]
-fn an_error_is_told_with_its_causes() {
+fn an_error_is_reported_with_its_causes() {
     #[derive(Debug, thiserror::Error)]
     #[error("failed to store the position")]
     struct Outer(#[source] std::io::Error);
@@ -146,7 +146,7 @@ fn f66_flood() {
 }
 
 #[test]
-fn durations_are_told_in_round_numbers() {
+fn durations_are_printed_in_round_numbers() {
     use std::time::Duration;
     for (nanos, expect) in [
         (38_554_823_512, "39s"),

@@ -214,7 +214,9 @@ fn the_cursor_is_shown_and_forgotten() {
     );
     assert!(text(&state(&host, &["show"])).contains("nothing is stored"));
     host.once_ok();
-    let mut ids: Vec<String> = host.events().into_iter().map(|event| event.id).collect();
+    let (notices, events): (Vec<Event>, Vec<Event>) = host.events().into_iter().partition(Event::is_notice);
+    assert_eq!(notices[0].text("/event/action"), "agent.ledger.restarted");
+    let mut ids: Vec<String> = events.into_iter().map(|event| event.id).collect();
     assert_eq!(ids.len(), 10);
     ids.sort();
     ids.dedup();

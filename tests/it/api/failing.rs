@@ -125,7 +125,7 @@ fn an_unreachable_server_ends_only_a_single_run() {
 /// Two sources fail at the same time, alike or not: each says so by its name, and a wrong configuration warns of each
 /// thing.
 #[test]
-fn f73_two_sites_tell_their_own_failures() {
+fn f73_two_sites_report_their_own_failures() {
     for (fault, printed) in
         [(Fault::Unauthorized, "credentials are not accepted"), (Fault::LoginPage, "asks for a login")]
     {

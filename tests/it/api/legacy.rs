@@ -35,7 +35,7 @@ fn f78_a_server_that_is_starting_is_not_older() {
 
 /// An older Confluence that is starting: when it shows its version the old path is read.
 #[test]
-fn f78_an_older_server_that_is_starting_is_read_when_it_tells_its_version() {
+fn f78_an_older_server_that_is_starting_is_read_when_it_reports_its_version() {
     let sim = Sim::data_center().unwrap();
     sim.configure(|options| options.older_than_7_5 = true);
     let mut polled = Polled::new(&sim, config_of(&sim, false));

@@ -140,7 +140,7 @@ fn f77_the_contradiction_is_reported() {
 
 /// On the real binary: all of it, or an error and 75; never a part and silence.
 #[test]
-fn f77_a_single_run_tells_of_pages_that_lead_nowhere() {
+fn f77_a_single_run_reports_pages_that_lead_nowhere() {
     let sim = quiet_data_center();
     let mut host = data_center(&sim);
     host.set("page_size", "20");

@@ -1,13 +1,12 @@
 //! What was delivered, against what happened.
 
 use super::world::World;
+use crate::rig::ledger::judge_ledger;
 use crate::simulator::sim::shapes::{number_in, numbered_entity, numbered_line};
-use confluence_audit_agent::ledger::{EntryKind, LedgerReader};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// An output in the raw format, read on from where it was left.
 pub struct Output {
@@ -76,36 +75,6 @@ impl Output {
     }
 }
 
-/// The ledger has the events of the output, each once, and `verify` finds nothing.
-fn judge_ledger(world: &World, output: &Output) {
-    let reader = LedgerReader::open(&world.host.state().join("ledger/wiki")).unwrap().unwrap();
-    let mut ids = HashMap::<String, usize>::new();
-    for entry in reader.entries(reader.first()..reader.size()) {
-        let (number, entry) = entry.unwrap();
-        let entry = entry.unwrap_or_else(|| panic!("entry {number} is damaged"));
-        if entry.kind == EntryKind::Delivered {
-            *ids.entry(format!("{:032x}", entry.id)).or_default() += 1;
-        }
-    }
-    let twice: Vec<_> = ids.iter().filter(|(_, count)| **count > 1).collect();
-    assert!(twice.is_empty(), "ids that are in the ledger more than once: {twice:?}");
-    let extra: Vec<_> = ids.keys().filter(|id| !output.ids.contains_key(*id)).collect();
-    let missing: Vec<_> = output.ids.keys().filter(|id| !ids.contains_key(*id)).collect();
-    assert!(
-        extra.is_empty() && missing.is_empty(),
-        "not delivered: {extra:?}; not in the ledger: {missing:?}"
-    );
-    let verified = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
-        .args(["verify", "--state"])
-        .arg(world.host.state())
-        .arg("--export")
-        .arg(world.host.output())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&verified.stdout);
-    assert!(verified.status.success(), "{text}{}", String::from_utf8_lossy(&verified.stderr));
-}
-
 pub fn judge(world: &World, events: u64) {
     let mut output = Output::new(&world.host.output(), &world.times_ms);
     output.read();
@@ -122,7 +91,7 @@ pub fn judge(world: &World, events: u64) {
     assert_eq!(output.numbers.len() as u64, events, "events that never happened");
     let twice: Vec<_> = output.ids.iter().filter(|(_, count)| **count > 1).collect();
     assert!(twice.is_empty(), "ids that came more than once: {twice:?}");
-    judge_ledger(world, &output);
+    judge_ledger(&world.host, output.ids.keys(), &[world.host.output()]);
     let log = world.log();
     for (action, message) in &output.notices {
         let in_log = match action.as_str() {

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod certificates;
 pub mod collector;
+pub mod ledger;
 pub mod mmdb;
 pub mod oracle;
 pub mod outputs;

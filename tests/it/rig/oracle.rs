@@ -39,9 +39,20 @@ impl Event {
     }
 }
 
-/// The events in the bytes of an output; a last line without its end is not yet one.
+/// The events in the bytes of an output; a last line without its end is not yet one. Without the checkpoints of the
+/// ledger, which any daemon delivers at its stop.
 #[track_caller]
 pub fn events(output: &[u8]) -> Vec<Event> {
+    let is_checkpoint = |event: &Event| {
+        let action = |pointer| event.text(pointer) == "agent.ledger.sealed";
+        action("/event/action") || action("/agent/action")
+    };
+    all_events(output).into_iter().filter(|event| !is_checkpoint(event)).collect()
+}
+
+/// As [`events`], with the checkpoints of the ledger.
+#[track_caller]
+pub fn all_events(output: &[u8]) -> Vec<Event> {
     let whole = memchr::memrchr(b'\n', output).map_or(0, |at| at + 1);
     let lines = output[..whole].split(|&byte| byte == b'\n');
     lines.filter(|line| !line.is_empty()).map(event).collect()

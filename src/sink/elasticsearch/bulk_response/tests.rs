@@ -259,7 +259,7 @@ proptest! {
 }
 
 #[test]
-fn f57_a_key_that_a_cluster_repeats_is_not_told() {
+fn f57_a_key_that_a_cluster_repeats_is_not_reported() {
     let bodies = [
         (200, "<html>Authorization: ApiKey c4nary".to_owned()),
         (200, r#""c4nary""#.into()),

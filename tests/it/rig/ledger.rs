@@ -1,0 +1,39 @@
+//! Judges the ledger of a stopped agent against what is in its output.
+
+use super::Host;
+use confluence_audit_agent::ledger::{EntryKind, LedgerReader};
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The ledger of source `wiki` has the events with these ids and no other, each once, and `verify` finds nothing in the
+/// `outputs`.
+#[track_caller]
+pub fn judge_ledger<'i>(host: &Host, ids: impl Iterator<Item = &'i String>, outputs: &[PathBuf]) {
+    let reader = LedgerReader::open(&host.state().join("ledger/wiki")).unwrap().unwrap();
+    let mut recorded = HashMap::<String, usize>::new();
+    for entry in reader.entries(reader.first()..reader.size()) {
+        let (number, entry) = entry.unwrap();
+        let entry = entry.unwrap_or_else(|| panic!("entry {number} is damaged"));
+        if entry.kind == EntryKind::Delivered {
+            *recorded.entry(format!("{:032x}", entry.id)).or_default() += 1;
+        }
+    }
+    let twice: Vec<_> = recorded.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "ids that are in the ledger more than once: {twice:?}");
+    let delivered: HashSet<&String> = ids.collect();
+    let extra: Vec<_> = recorded.keys().filter(|id| !delivered.contains(id)).collect();
+    let missing: Vec<_> = delivered.iter().filter(|id| !recorded.contains_key(**id)).collect();
+    assert!(
+        extra.is_empty() && missing.is_empty(),
+        "not delivered: {extra:?}; not in the ledger: {missing:?}"
+    );
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
+    verify.args(["verify", "--state"]).arg(host.state());
+    for output in outputs {
+        verify.arg("--export").arg(output);
+    }
+    let verified = verify.output().unwrap();
+    let text = String::from_utf8_lossy(&verified.stdout);
+    assert!(verified.status.success(), "{text}{}", String::from_utf8_lossy(&verified.stderr));
+}
