@@ -2,9 +2,10 @@
 
 use super::flow_control::FlowControl;
 use crate::format::{EventBuffer, Format};
+use crate::ledger::Entry;
 use crate::record::EventId;
 use crate::sink::{Batch, BatchEvent, HeaderFields, Inbox, Message};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// An event of a longer record is sent in parts; the events before it in the batch are sent first.
@@ -17,7 +18,7 @@ pub struct SinkPipeline {
     inbox: Inbox,
     flow: Arc<FlowControl>,
     /// Events that the output contains after the checkpoint. Their records are replayed and must not be written again.
-    already_in_output: HashSet<EventId>,
+    already_in_output: HashMap<EventId, Entry>,
     /// The sink puts severity and action into a header.
     pub needs_header: bool,
 }
@@ -27,7 +28,7 @@ impl SinkPipeline {
         format: Format,
         inbox: Inbox,
         flow: Arc<FlowControl>,
-        already_in_output: HashSet<EventId>,
+        already_in_output: HashMap<EventId, Entry>,
     ) -> SinkPipeline {
         let (to, capacity) = (inbox.clone(), flow.clone());
         let out = EventBuffer::with_flush(move |bytes| {
@@ -47,7 +48,7 @@ impl SinkPipeline {
         long: bool,
         write: impl FnOnce(&Format, &mut EventBuffer),
     ) {
-        if !self.already_in_output.is_empty() && self.already_in_output.remove(&id) {
+        if !self.already_in_output.is_empty() && self.already_in_output.remove(&id).is_some() {
             return;
         }
         if long && !self.out.bytes.is_empty() {
@@ -75,12 +76,10 @@ impl SinkPipeline {
         send(&self.inbox, &self.flow, batch);
     }
 
-    /// Forgets output events that were not replayed, because their records no longer exist. Returns whether there were
-    /// any.
-    pub fn forget_output_ids(&mut self) -> bool {
-        let awaited = !self.already_in_output.is_empty();
-        self.already_in_output.clear();
-        awaited
+    /// The events of the output that were not replayed, because their records no longer exist. They are not awaited any
+    /// more.
+    pub fn take_unreplayed(&mut self) -> HashMap<EventId, Entry> {
+        std::mem::take(&mut self.already_in_output)
     }
 }
 
@@ -105,7 +104,7 @@ mod tests {
         let of_pipeline = flow.clone();
         let writes = std::thread::spawn(move || {
             let (format, inbox) = (Format::Raw(Raw), Inbox::Thread(messages));
-            let mut pipeline = SinkPipeline::new(format, inbox, of_pipeline, HashSet::new());
+            let mut pipeline = SinkPipeline::new(format, inbox, of_pipeline, HashMap::new());
             let event = (EventId(1), 0, HeaderFields::default());
             pipeline.write(event, true, |_, out| out.put_long(&"x".repeat(400_000)));
             pipeline.send(Some(0));

@@ -38,6 +38,8 @@ pub const NO_TIME: u8 = 4;
 /// The row came by the API of a Data Center before 7.5, which tells less of an event. `file` and `offset` hold 96 bits
 /// of what the row has in common with the row of the newer API.
 pub const LEGACY_ROW: u8 = 8;
+/// The event was found in an output after a kill, in a format that carries no original. The digest is zero.
+pub const NO_DIGEST: u8 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {

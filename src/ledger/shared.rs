@@ -2,7 +2,7 @@
 //! commits appends what was.
 
 use super::checkpoints::{Checkpoints, SealError};
-use super::entry::{Entry, Lookup, cross_route_key, timeless_key};
+use super::entry::{Entry, Lookup, NO_TIME, cross_route_key, timeless_key};
 use super::store::{Damage, Ledger};
 use crate::position::LedgerPosition;
 use crate::record::EventId;
@@ -88,6 +88,12 @@ impl SharedLedger {
         let mut state = self.lock();
         let lookup = time_ms.map(Lookup::Time);
         !state.contains(id.0, lookup) && state.in_flight.insert(id.0)
+    }
+
+    /// As [`SharedLedger::admit`], by the entry that the event is to have.
+    pub fn admit_entry(&self, entry: &Entry) -> bool {
+        let time_ms = (entry.flags & NO_TIME == 0).then_some(entry.time_ms);
+        self.admit(EventId(entry.id), time_ms)
     }
 
     /// As [`SharedLedger::admit`], for a record of a file that has no time. The same bytes elsewhere are another event.

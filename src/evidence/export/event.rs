@@ -104,6 +104,14 @@ impl Recogniser {
         std::mem::take(&mut self.members.other_versions)
     }
 
+    /// What is compared of an event; `None`: it is none.
+    pub(crate) fn row(&mut self, item: &[u8]) -> Option<Row> {
+        match self.recognise(item) {
+            Recognised::Event { row, .. } => Some(row),
+            Recognised::Wrapper | Recognised::Foreign => None,
+        }
+    }
+
     pub(super) fn recognise(&mut self, item: &[u8]) -> Recognised {
         self.unwrap(item, 0, WRAPPERS_MAX)
     }
