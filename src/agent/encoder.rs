@@ -74,10 +74,13 @@ impl Encoder {
     /// Encodes an event about the agent itself.
     pub fn encode_notice(&mut self, notice: &Notice) {
         let head = (notice.id, notice.at_ms, HeaderFields::new(EventSeverity::Info, notice.action));
+        let mut in_output = None;
         for pipeline in &mut self.pipelines {
-            pipeline.write(head, false, |format, out| format.write_notice(notice, out));
+            in_output =
+                in_output.or(pipeline.write(head, false, |format, out| format.write_notice(notice, out)));
         }
-        self.entries.push(ledger_entry::of_notice(notice));
+        // The message may have been another one before a kill.
+        self.entries.push(in_output.unwrap_or_else(|| ledger_entry::of_notice(notice)));
         self.events += 1;
     }
 

@@ -41,15 +41,18 @@ impl SinkPipeline {
         SinkPipeline { format, out, events: Vec::new(), inbox, flow, already_in_output, needs_header: false }
     }
 
-    /// Writes an event in the sink's format, unless the output has it already. `long`: it may be sent in parts.
+    /// Writes an event in the sink's format, unless the output has it already: then its entry is returned. `long`: it may
+    /// be sent in parts.
     pub fn write(
         &mut self,
         (id, time_ms, header_fields): (EventId, i64, HeaderFields),
         long: bool,
         write: impl FnOnce(&Format, &mut EventBuffer),
-    ) {
-        if !self.already_in_output.is_empty() && self.already_in_output.remove(&id).is_some() {
-            return;
+    ) -> Option<Entry> {
+        if !self.already_in_output.is_empty()
+            && let Some(entry) = self.already_in_output.remove(&id)
+        {
+            return Some(entry);
         }
         if long && !self.out.bytes.is_empty() {
             self.send(None);
@@ -58,6 +61,7 @@ impl SinkPipeline {
         write(&self.format, &mut self.out);
         self.out.bytes.push(b'\n');
         self.events.push(BatchEvent { end: self.out.bytes.len() as u32, id, time_ms, header_fields });
+        None
     }
 
     /// Bytes of the current batch.
