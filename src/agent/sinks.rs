@@ -117,13 +117,15 @@ fn reporter(
     }
 }
 
+type OpenedOutput = (OutputFile, HashMap<EventId, ledger::Entry>, Option<SinkMark>);
+
 /// Opens the output file. Also returns the events that it contains after the checkpoint's mark, by their ids.
 fn open_output(
     source: &SourceConfig,
     sink: &SinkConfig,
     file: &FileSinkConfig,
     state: &SourceState,
-) -> Result<(OutputFile, HashMap<EventId, ledger::Entry>, Option<SinkMark>), AgentError> {
+) -> Result<OpenedOutput, AgentError> {
     let known = state.marks.iter().find(|mark| mark.sink == sink.name);
     let path = file.path_for(&source.name);
     let failed = |error: io::Error| AgentError::Output {

@@ -4,6 +4,7 @@
 use super::checkpoints::{Checkpoints, SealError};
 use super::entry::{Entry, Lookup, NO_TIME, cross_route_key, timeless_key};
 use super::store::{Damage, Ledger};
+use crate::clock;
 use crate::position::LedgerPosition;
 use crate::record::EventId;
 use crate::record::twins::IdSet;
@@ -141,7 +142,9 @@ impl SharedLedger {
         let State { ledger: Some(ledger), limits, read_only: false, .. } = &mut *state else {
             return Ok(None);
         };
-        let oldest = SystemTime::now().checked_sub(limits.retention).unwrap_or(SystemTime::UNIX_EPOCH);
+        let oldest = (SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now_ms().max(0) as u64))
+            .checked_sub(limits.retention)
+            .unwrap_or(SystemTime::UNIX_EPOCH);
         ledger.drop_segments(oldest, limits.bytes_max)?;
         let (position, unsynced) = ledger.prepare_commit()?;
         // The reader need not wait for the disk.
