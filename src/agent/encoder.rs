@@ -93,6 +93,10 @@ impl Encoder {
         if unreplayed.is_empty() {
             return;
         }
+        tracing::info!(
+            events = unreplayed.len(),
+            "the output contains events whose records no longer exist; they count as delivered"
+        );
         let entries = unreplayed.into_iter().filter(|entry| admit(entry)).collect();
         self.send(Progress { entries, ..Progress::default() }, 0);
     }

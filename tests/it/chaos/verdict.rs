@@ -3,7 +3,7 @@
 use super::world::World;
 use crate::rig::ledger::judge_ledger;
 use crate::simulator::sim::shapes::{number_in, numbered_entity, numbered_line};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ pub struct Output {
     pub numbers: BTreeMap<u64, usize>,
     /// How often each id.
     ids: HashMap<String, usize>,
+    /// Ids of records that were joined from parts of two. The id, which leaves members out, may be that of a whole one.
+    torn: HashSet<String>,
     /// Action and message of what the agent reports of itself.
     notices: Vec<(String, String)>,
 }
@@ -30,6 +32,7 @@ impl Output {
             offset: 0,
             numbers: BTreeMap::new(),
             ids: HashMap::new(),
+            torn: HashSet::new(),
             notices: Vec::new(),
         }
     }
@@ -67,10 +70,11 @@ impl Output {
             let text = |name: &str| notice["agent"][name].as_str().unwrap().to_owned();
             self.notices.push((text("action"), text("message")));
             self.ids.remove(id);
-        } else if let Some(number) = number_in(rest)
-            && self.is_whole(number, rest)
-        {
-            *self.numbers.entry(number).or_default() += 1;
+        } else if let Some(number) = number_in(rest) {
+            match self.is_whole(number, rest) {
+                true => *self.numbers.entry(number).or_default() += 1,
+                false => drop(self.torn.insert(id.to_owned())),
+            }
         }
     }
 }
@@ -91,7 +95,7 @@ pub fn judge(world: &World, events: u64) {
     assert_eq!(output.numbers.len() as u64, events, "events that never happened");
     let twice: Vec<_> = output.ids.iter().filter(|(_, count)| **count > 1).collect();
     assert!(twice.is_empty(), "ids that came more than once: {twice:?}");
-    judge_ledger(&world.host, output.ids.keys(), &[world.host.output()]);
+    judge_ledger(&world.host, output.ids.keys(), &[world.host.output()], &output.torn);
     let log = world.log();
     for (action, message) in &output.notices {
         let in_log = match action.as_str() {

@@ -182,7 +182,7 @@ impl World {
         let mut agent = self.agent.take().expect("an agent that runs");
         // Until then the agent expects that the API brings again what is in the output after the checkpoint.
         let count = self.sim.audit_request_count();
-        agent.until("the API was polled past the start", || self.sim.audit_request_count() >= count + 5);
+        agent.until("the API was polled past the start", || self.sim.audit_request_count() >= count + 15);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         let last = self.host.start_with(&self.wrapper, &["--once"]);
         self.runs += 1;
