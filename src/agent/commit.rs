@@ -327,10 +327,10 @@ mod tests {
             SourceProgress::new("s", ledger, vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));
         assert_eq!(deliver(&mut source, 0, 100, false), (true, 10, Some(100)));
         source.committed();
-        // While positions are positions_pending, the old length stays: after a kill, the ids behind it are read from the output.
+        // While positions are pending, the old length stays: after a kill, the ids behind it are read from the output.
         assert_eq!(deliver(&mut source, 1, 0, true), (false, 10, None));
         assert_eq!(deliver(&mut source, 2, 0, true), (false, 10, None));
-        // The next positions include what was positions_pending, and the new length.
+        // The next positions include what was pending, and the new length.
         assert_eq!(deliver(&mut source, 3, 300, false), (true, 13, Some(300)));
         // A commit that is due for another reason keeps the old length as well.
         assert_eq!(deliver(&mut source, 4, 0, true), (true, 13, Some(300)));

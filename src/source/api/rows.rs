@@ -100,7 +100,7 @@ impl Api {
         }
     }
 
-    /// The id under which a row is delivered, and its cross_route_id among its twins. `None`: it was delivered before.
+    /// The id under which a row is delivered, and its cross-route id among its twins. `None`: it was delivered before.
     fn admit(
         &mut self,
         id: EventId,
