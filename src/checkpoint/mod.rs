@@ -22,11 +22,11 @@ mod error;
 mod keys;
 mod read_source;
 mod recovery;
-mod seal;
 mod sled_db;
 mod state_dir;
 mod state_files;
 mod store;
+mod stored_value;
 mod write_batch;
 
 pub(crate) use crate::position::{ApiCursor, FileEntry, Loss, SinkMark};

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Commit, LOSSES_MAX, SourceState};
 use super::keys::{self, ValueKind};
-use super::seal;
 use super::sled_db::{Db, DbError};
+use super::stored_value;
 use crate::position::{Progress, SinkMark};
 
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug, Default)]
@@ -48,7 +48,7 @@ impl WriteBatch<'_> {
         }
         for mark in &commit.marks {
             let key = keys::mark(source, &mark.sink);
-            let old = self.current(&key)?.and_then(|old| seal::unseal::<SinkMark>(&key, &old).ok());
+            let old = self.current(&key)?.and_then(|old| stored_value::decode::<SinkMark>(&key, &old).ok());
             rotated |= old.is_none_or(|(old, _)| old.rotation != mark.rotation);
             self.put_summed(&mut head, key, mark)?;
         }
@@ -169,7 +169,7 @@ impl WriteBatch<'_> {
     }
 
     pub(super) fn put(&mut self, key: Vec<u8>, value: &impl Serialize) -> Result<u64, DbError> {
-        let (bytes, sum) = seal::seal(&key, value).map_err(|error| DbError::Io(error.into()))?;
+        let (bytes, sum) = stored_value::encode(&key, value).map_err(|error| DbError::Io(error.into()))?;
         self.values.insert(key, Some(bytes));
         Ok(sum)
     }
@@ -224,7 +224,7 @@ impl WriteBatch<'_> {
         let Some(bytes) = self.current(key)? else {
             return Ok(0);
         };
-        match seal::unseal::<IgnoredAny>(key, &bytes) {
+        match stored_value::decode::<IgnoredAny>(key, &bytes) {
             Ok((_, sum)) => Ok(sum),
             Err(problem) => {
                 Err(DbError::Damaged(format!("a value was damaged since the store was opened: {problem:?}")))
