@@ -3,6 +3,7 @@
 use super::api_driver::ApiDriver;
 use super::api_requests::ApiRequests;
 use super::build_context::{AgentError, BuildContext, Mode};
+use super::checkpoint_publisher::CheckpointPublisher;
 use super::commit::{self, Settings, SourceProgress};
 use super::encoder::Encoder;
 use super::fallback::Fallback;
@@ -13,7 +14,6 @@ use super::node_filter::NodeFilter;
 use super::open_ledger::{self, OpenedLedger};
 use super::reader::{FileInput, Reader};
 use super::running::{Running, SinkThread};
-use super::sealing::Sealing;
 use super::sinks::{self, SinkIndex};
 use super::threads::{EndedWith, ThreadEnded, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
@@ -149,8 +149,9 @@ fn build_source(
             .with_audit_settings(state.audit_settings.clone())
             .with_agent_user(state.agent_user.clone())
     });
-    let sealing = (!common.mode.dry_run)
-        .then(|| Sealing::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval));
+    let checkpoint_publisher = (!common.mode.dry_run).then(|| {
+        CheckpointPublisher::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval)
+    });
     let encoder = Encoder::new(source_index, pipelines, common.commits.clone());
     let ingest = ingest(source, &state, encoder, opened, api.as_ref());
     let api = api.map(|api| api_driver(common, source, api, &state, &flow));
@@ -159,7 +160,7 @@ fn build_source(
         api: api.transpose()?,
         files: source.files.as_ref().map(|files| file_input(common, source, files, state, &flow)),
         flow,
-        sealing,
+        checkpoint_publisher,
         once: common.mode.once,
     };
     Ok((threads, progress, (reader, ingest)))

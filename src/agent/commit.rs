@@ -201,8 +201,8 @@ pub(super) fn run(
     }
     store.map_or(Ok(()), Store::close)?;
     for source in &sources {
-        if let Err(error) = source.ledger.seal() {
-            tracing::error!(source = source.name, %error, "the ledger cannot be sealed at the stop");
+        if let Err(error) = source.ledger.sign_checkpoint() {
+            tracing::error!(source = source.name, %error, "the ledger cannot be signed at the stop");
         }
     }
     Ok(())

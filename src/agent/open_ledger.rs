@@ -6,8 +6,8 @@ use crate::checkpoint::{SourceState, StoreError};
 use crate::config::Reference;
 use crate::credential::Credential;
 use crate::ledger::{
-    Checkpoints, Damage, Limits, SealError, SharedLedger, Signer, begin_new_log, key, key_name, origin,
-    sealed_size,
+    Checkpoints, Damage, Limits, SharedLedger, SignError, Signer, begin_new_log, key, key_name, origin,
+    signed_size,
 };
 use crate::notice::{LEDGER_DAMAGED, LEDGER_RESTARTED};
 use crate::position::LedgerPosition;
@@ -123,7 +123,7 @@ fn open_checkpoints(
             false
         }
     };
-    match sealed_size(dir) {
+    match signed_size(dir) {
         Ok(Some(signed)) if signed > entries => {
             let reason = match position {
                 None => "the stored position is gone (by `state forget`?)".to_owned(),
@@ -144,7 +144,7 @@ fn open_checkpoints(
         Checkpoints::open(dir, &origin, signer)
     };
     let opened = match open() {
-        Err(SealError::Inconsistent(reason)) => {
+        Err(SignError::Inconsistent(reason)) => {
             if !begin(reason) {
                 return None;
             }
@@ -165,8 +165,8 @@ fn open_checkpoints(
     }
 }
 
-fn read_failed(dir: &Path, source: io::Error) -> SealError {
-    SealError::Io { verb: "open the key for", path: dir.to_owned(), source }
+fn read_failed(dir: &Path, source: io::Error) -> SignError {
+    SignError::Io { verb: "open the key for", path: dir.to_owned(), source }
 }
 
 /// The configured key, or the one in the state directory.

@@ -1,7 +1,7 @@
 //! The ledger of a source as two threads use it: the reader asks whether an event was delivered, and the thread that
 //! commits appends what was.
 
-use super::checkpoints::{Checkpoints, SealError};
+use super::checkpoints::{Checkpoints, SignError};
 use super::entry::{Entry, Lookup, cross_route_key, timeless_key};
 use super::store::{Damage, Ledger};
 use crate::position::LedgerPosition;
@@ -26,7 +26,7 @@ impl Limits {
 }
 
 /// A signed checkpoint.
-pub struct Sealed {
+pub struct SignedCheckpoint {
     /// Entries that it covers.
     pub entries: u64,
     /// The signed note.
@@ -38,7 +38,7 @@ pub struct SharedLedger(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// Its own lock: sealing waits for the disk. `None`: nothing is sealed.
+    /// Its own lock: signing waits for the disk. `None`: nothing is signed.
     checkpoints: Mutex<Option<Checkpoints>>,
 }
 
@@ -159,20 +159,20 @@ impl SharedLedger {
         }
     }
 
-    /// From now on, [`SharedLedger::seal`] signs.
+    /// From now on, [`SharedLedger::sign_checkpoint`] signs.
     pub fn sign_with(&self, checkpoints: Checkpoints) {
         *self.0.checkpoints.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoints);
     }
 
     /// Signs what the checkpoint store knows: what it does not know may be cut back. `None`: there is
     /// nothing to sign, or no key.
-    pub fn seal(&self) -> Result<Option<Sealed>, SealError> {
+    pub fn sign_checkpoint(&self) -> Result<Option<SignedCheckpoint>, SignError> {
         let position = self.lock().stored.clone();
         let mut checkpoints = self.0.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
         match checkpoints.as_mut().filter(|_| position.size > 0) {
             Some(checkpoints) => {
-                let note = checkpoints.seal(&position)?;
-                Ok(Some(Sealed { entries: position.size, note }))
+                let note = checkpoints.sign(&position)?;
+                Ok(Some(SignedCheckpoint { entries: position.size, note }))
             }
             None => Ok(None),
         }
