@@ -192,7 +192,7 @@ pub struct LedgerPosition {
     /// The right edge of the tree over the entries: one hash for each 1 in the binary form of `size`.
     #[serde(with = "hashes_text")]
     pub edge: Vec<[u8; 32]>,
-    /// Number of full blocks whose records are on the disk.
+    /// Number of full blocks whose summaries are on the disk.
     pub blocks_synced: u64,
     /// When a checkpoint of it was last published, in milliseconds since 1970.
     pub published_ms: i64,

@@ -138,7 +138,7 @@ impl Ingest {
         let admitted = match (ledger_entry::time_ms(event.content), &event.origin) {
             // With an API, a file that was cut or came back may hold it at another offset.
             (None, Origin::File { offset, .. }) if self.node_filter.is_none() => {
-                self.ledger.admit_timeless(event.id, *offset)
+                self.ledger.admit_untimed(event.id, *offset)
             }
             (time_ms, _) => self.ledger.admit(event.id, time_ms),
         };

@@ -1,4 +1,4 @@
-use super::blocks::RECORD_BYTES;
+use super::blocks::BLOCK_SUMMARY_BYTES;
 use super::check::*;
 use super::finding::{CheckpointName, LedgerFinding};
 use super::note::Checkpoint;
@@ -250,7 +250,7 @@ fn dropped_entries_are_covered_by_their_stored_hashes() {
     // A block that nobody can make again any more.
     let blocks = dir.path().join("blocks");
     let mut bytes = std::fs::read(&blocks).unwrap();
-    bytes[6 * RECORD_BYTES - 1] ^= 1;
+    bytes[6 * BLOCK_SUMMARY_BYTES - 1] ^= 1;
     std::fs::write(&blocks, bytes).unwrap();
     assert_eq!(checked(dir.path(), &[]).findings, [altered(0..65_600)]);
 }

@@ -92,7 +92,7 @@ pub fn begin_new_log(dir: &Path, size: u64) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// Copies the first `size` entries of a ledger, and the records of their blocks.
+/// Copies the first `size` entries of a ledger, and the summaries of their blocks.
 fn copy(from: &Path, to: &Path, size: u64) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(to.join(segments::ENTRIES))?;
     let copy = |from: PathBuf, to: PathBuf| match std::fs::copy(&from, &to) {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ledger::blocks::RECORD_BYTES;
+use crate::ledger::blocks::BLOCK_SUMMARY_BYTES;
 use crate::ledger::store_tests::nth;
 use crate::ledger::{Limits, SharedLedger};
 
@@ -95,7 +95,7 @@ fn damaged_hashes_do_not_stop_the_log_and_dropped_entries_do_not_either() {
     let blocks = dir.path().join("blocks");
     let right = std::fs::read(&blocks).unwrap();
     let mut wrong = right.clone();
-    wrong[RECORD_BYTES - 1] ^= 1;
+    wrong[BLOCK_SUMMARY_BYTES - 1] ^= 1;
     std::fs::write(&blocks, wrong).unwrap();
     open(dir.path(), 1).unwrap().sign(&positions[1]).unwrap();
     std::fs::write(&blocks, right).unwrap();

@@ -120,13 +120,13 @@ impl Entry {
     /// for a row of the old API what it has in common with a newer row.
     pub(super) fn keys(&self) -> impl Iterator<Item = u128> {
         let id = (self.id != 0).then_some(self.id);
-        let timeless = self.is_timeless_line().then(|| timeless_key(EventId(self.id), self.offset));
+        let untimed = self.is_untimed_line().then(|| untimed_key(EventId(self.id), self.offset));
         let cross_route_id = u128::from(self.file) << 64 | u128::from(self.offset);
         let cross_route_id = (self.flags & LEGACY_ROW != 0).then_some(cross_route_id);
-        [id, timeless, cross_route_id].into_iter().flatten()
+        [id, untimed, cross_route_id].into_iter().flatten()
     }
 
-    fn is_timeless_line(&self) -> bool {
+    fn is_untimed_line(&self) -> bool {
         self.id != 0 && self.input == EntryInput::File && self.flags & NO_TIME != 0
     }
 
@@ -135,7 +135,7 @@ impl Entry {
         if self.flags & NO_TIME == 0 {
             return Some(Lookup::Time(self.time_ms));
         }
-        self.is_timeless_line().then_some(Lookup::Offset(self.offset))
+        self.is_untimed_line().then_some(Lookup::Offset(self.offset))
     }
 
     /// Stores what a row of the old API has in common with a row of the newer one.
@@ -148,7 +148,7 @@ impl Entry {
 
 /// Of a record of a file that has no time. The same bytes may be written again as another event, so its offset counts
 /// as well: it is the same in a copy of the file, and in a file that is read again.
-pub(super) fn timeless_key(id: EventId, offset: u64) -> u128 {
+pub(super) fn untimed_key(id: EventId, offset: u64) -> u128 {
     id.0 ^ u128::from(offset)
 }
 

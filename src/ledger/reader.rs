@@ -1,7 +1,7 @@
 //! A ledger as a process reads it that does not write it: from its directory, also while the agent runs, or from
 //! exported tiles.
 
-use super::blocks::{BLOCK_ENTRIES, RECORD_BYTES};
+use super::blocks::{BLOCK_ENTRIES, BLOCK_SUMMARY_BYTES};
 use super::entry::{ENTRY_BYTES, Entry};
 use super::note::split_notes;
 use super::segments::{self, SEGMENT_ENTRIES, read_text};
@@ -182,16 +182,19 @@ impl LedgerReader {
         self.layout == Layout::Tiles
     }
 
-    /// The records of a range of blocks, as far as there are any. An export has none.
-    pub(super) fn read_block_records(&self, blocks: Range<u64>) -> io::Result<Vec<[u8; RECORD_BYTES]>> {
+    /// The summaries of a range of blocks, as far as there are any. An export has none.
+    pub(super) fn read_block_summaries(
+        &self,
+        blocks: Range<u64>,
+    ) -> io::Result<Vec<[u8; BLOCK_SUMMARY_BYTES]>> {
         let file = match segments::open(&self.dir.join(segments::BLOCKS), OFlags::RDONLY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             file => file?,
         };
-        let end = blocks.end.min(file.metadata()?.len() / RECORD_BYTES as u64);
-        let mut records = vec![[0; RECORD_BYTES]; end.saturating_sub(blocks.start) as usize];
-        read_or_zeros(&file, records.as_flattened_mut(), blocks.start * RECORD_BYTES as u64)?;
-        Ok(records)
+        let end = blocks.end.min(file.metadata()?.len() / BLOCK_SUMMARY_BYTES as u64);
+        let mut summaries = vec![[0; BLOCK_SUMMARY_BYTES]; end.saturating_sub(blocks.start) as usize];
+        read_or_zeros(&file, summaries.as_flattened_mut(), blocks.start * BLOCK_SUMMARY_BYTES as u64)?;
+        Ok(summaries)
     }
 
     /// Hashes of a tile of an export: a range of them. `None`: they are not there.

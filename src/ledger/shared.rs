@@ -2,7 +2,7 @@
 //! commits appends what was.
 
 use super::checkpoints::{Checkpoints, SignError};
-use super::entry::{Entry, Lookup, cross_route_key, timeless_key};
+use super::entry::{Entry, Lookup, cross_route_key, untimed_key};
 use super::store::{Damage, Ledger};
 use crate::position::LedgerPosition;
 use crate::record::EventId;
@@ -91,8 +91,8 @@ impl SharedLedger {
     }
 
     /// As [`SharedLedger::admit`], for a record of a file that has no time. The same bytes elsewhere are another event.
-    pub fn admit_timeless(&self, id: EventId, offset: u64) -> bool {
-        let (mut state, key) = (self.lock(), timeless_key(id, offset));
+    pub fn admit_untimed(&self, id: EventId, offset: u64) -> bool {
+        let (mut state, key) = (self.lock(), untimed_key(id, offset));
         !state.contains(key, Some(Lookup::Offset(offset))) && state.in_flight.insert(key)
     }
 
@@ -142,7 +142,7 @@ impl SharedLedger {
         drop(state);
         if let Err(error) = unsynced.sync() {
             if let Some(ledger) = &mut self.lock().ledger {
-                ledger.put_back(unsynced);
+                ledger.return_unsynced(unsynced);
             }
             return Err(error);
         }
@@ -207,7 +207,7 @@ impl State {
         };
         let found = match lookup {
             Some(lookup) => ledger.contains(key, lookup),
-            None => ledger.contains_timeless(key),
+            None => ledger.contains_untimed(key),
         };
         match found {
             Ok(found) => {
