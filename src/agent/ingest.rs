@@ -135,14 +135,14 @@ impl Ingest {
     }
 
     fn deliver_from_file(&mut self, event: &Event<'_>, place: RecordPlace, record_bytes: usize) {
-        let admitted = match (ledger_entry::time_ms(event.content), &event.origin) {
+        let is_new = match (ledger_entry::time_ms(event.content), &event.origin) {
             // With an API, a file that was cut or came back may hold it at another offset.
             (None, Origin::File { offset, .. }) if self.node_filter.is_none() => {
-                self.ledger.admit_untimed(event.id, *offset)
+                self.ledger.mark_untimed_in_flight(event.id, *offset)
             }
-            (time_ms, _) => self.ledger.admit(event.id, time_ms),
+            (time_ms, _) => self.ledger.mark_in_flight(event.id, time_ms),
         };
-        if !admitted {
+        if !is_new {
             // It was delivered: from the API, or from another file.
             self.suppressed += 1;
             return;

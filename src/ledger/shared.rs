@@ -83,26 +83,27 @@ impl SharedLedger {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of an event that is about to be delivered. `false`: it was delivered, or is about to be.
-    pub fn admit(&self, id: EventId, time_ms: Option<i64>) -> bool {
+    /// Marks an event as in flight. `false`: it was delivered, or is in flight already.
+    pub fn mark_in_flight(&self, id: EventId, time_ms: Option<i64>) -> bool {
         let mut state = self.lock();
         let lookup = time_ms.map(Lookup::Time);
         !state.contains(id.0, lookup) && state.in_flight.insert(id.0)
     }
 
-    /// As [`SharedLedger::admit`], for a record of a file that has no time. The same bytes elsewhere are another event.
-    pub fn admit_untimed(&self, id: EventId, offset: u64) -> bool {
+    /// As [`SharedLedger::mark_in_flight`], for a record of a file that has no time. The same bytes elsewhere are
+    /// another event.
+    pub fn mark_untimed_in_flight(&self, id: EventId, offset: u64) -> bool {
         let (mut state, key) = (self.lock(), untimed_key(id, offset));
         !state.contains(key, Some(Lookup::Offset(offset))) && state.in_flight.insert(key)
     }
 
-    /// Whether the old API of Data Center brought a row with this in common, at this time.
+    /// Whether a row of the legacy API with this cross-route id and time was delivered, or is in flight.
     pub fn contains_cross_route(&self, cross_route_id: EventId, time_ms: i64) -> bool {
         self.lock().contains(cross_route_key(cross_route_id), Some(Lookup::Time(time_ms)))
     }
 
-    /// Takes note of what a row of the old API has in common with one of the newer API.
-    pub fn admit_cross_route(&self, cross_route_id: EventId) {
+    /// Marks the cross-route id of a row of the legacy API as in flight.
+    pub fn mark_cross_route_in_flight(&self, cross_route_id: EventId) {
         self.lock().in_flight.insert(cross_route_key(cross_route_id));
     }
 

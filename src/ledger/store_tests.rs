@@ -146,40 +146,42 @@ fn what_cannot_be_written_is_kept_and_found() {
 }
 
 #[test]
-fn an_event_is_admitted_once() {
+fn an_event_is_marked_in_flight_once() {
     let dir = tempfile::tempdir().unwrap();
     let open = |position: &LedgerPosition| SharedLedger::open(dir.path(), position, Limits::NONE).unwrap().0;
     let ledger = open(&LedgerPosition::default());
     let first = nth(1);
     let id = EventId(first.id);
-    assert!(ledger.admit(id, Some(first.time_ms)) && !ledger.admit(id, Some(first.time_ms)));
+    assert!(
+        ledger.mark_in_flight(id, Some(first.time_ms)) && !ledger.mark_in_flight(id, Some(first.time_ms))
+    );
     // A row of the old API is known by what it has in common with a row of the newer one.
     let cross_route_id = EventId(u128::MAX / 3);
     let mut legacy = Entry { input: EntryInput::Api, file: 0, offset: 0, ..nth(2) };
     legacy.set_cross_route_id(cross_route_id);
     assert_eq!(legacy.keys().collect::<Vec<_>>(), [legacy.id, cross_route_key(cross_route_id)]);
     assert_eq!(legacy.flags, LEGACY_ROW);
-    assert!(ledger.admit(EventId(legacy.id), Some(legacy.time_ms)));
+    assert!(ledger.mark_in_flight(EventId(legacy.id), Some(legacy.time_ms)));
     assert!(!ledger.contains_cross_route(cross_route_id, legacy.time_ms));
-    ledger.admit_cross_route(cross_route_id);
+    ledger.mark_cross_route_in_flight(cross_route_id);
     assert!(ledger.contains_cross_route(cross_route_id, legacy.time_ms));
     ledger.append(&[first, legacy]);
     // Without a time, the same bytes elsewhere in the file are another event.
     let untimed = entry(3, 0);
-    assert!(ledger.admit_untimed(EventId(untimed.id), untimed.offset));
+    assert!(ledger.mark_untimed_in_flight(EventId(untimed.id), untimed.offset));
     ledger.append(&[untimed]);
     let position = ledger.commit().unwrap().unwrap();
     for ledger in [ledger, open(&position), SharedLedger::open_read_only(dir.path(), &position).unwrap()] {
-        assert!(!ledger.admit(id, Some(first.time_ms)));
+        assert!(!ledger.mark_in_flight(id, Some(first.time_ms)));
         assert!(ledger.contains_cross_route(cross_route_id, legacy.time_ms));
-        assert!(!ledger.admit_untimed(EventId(untimed.id), untimed.offset));
-        assert!(ledger.admit_untimed(EventId(untimed.id), untimed.offset + 1));
-        assert!(ledger.admit(EventId(5), Some(1)) && !ledger.admit(EventId(5), Some(1)));
+        assert!(!ledger.mark_untimed_in_flight(EventId(untimed.id), untimed.offset));
+        assert!(ledger.mark_untimed_in_flight(EventId(untimed.id), untimed.offset + 1));
+        assert!(ledger.mark_in_flight(EventId(5), Some(1)) && !ledger.mark_in_flight(EventId(5), Some(1)));
     }
     // There is no ledger to look into.
     let missing =
         SharedLedger::open_read_only(&dir.path().join("missing"), &LedgerPosition::default()).unwrap();
-    assert!(missing.admit(id, Some(1)) && !missing.admit(id, Some(1)));
+    assert!(missing.mark_in_flight(id, Some(1)) && !missing.mark_in_flight(id, Some(1)));
     missing.append(&[first]);
     assert_eq!(missing.commit().unwrap(), None);
 }
