@@ -274,7 +274,7 @@ impl Ingest {
         }
         progress.entries = self.encoder.take_entries();
         if let Some(filter) = &mut self.node_filter {
-            progress.nodes = filter.changes();
+            progress.nodes = filter.take_changes();
         }
         self.encoder.flush(self.held.pass_progress(progress));
     }

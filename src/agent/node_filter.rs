@@ -91,7 +91,7 @@ impl NodeFilter {
     }
 
     /// Returns the changes since the last call, for the checkpoint, and logs them.
-    pub fn changes(&mut self) -> Option<ClusterNodes> {
+    pub fn take_changes(&mut self) -> Option<ClusterNodes> {
         let source = &self.source;
         for discovery in self.nodes.take_discoveries() {
             match discovery {
@@ -113,6 +113,6 @@ impl NodeFilter {
                 ),
             }
         }
-        self.nodes.changes()
+        self.nodes.take_changes()
     }
 }

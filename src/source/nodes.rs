@@ -244,7 +244,7 @@ impl Nodes {
     }
 
     /// The changes since the last call, for the checkpoint.
-    pub(crate) fn changes(&mut self) -> Option<ClusterNodes> {
+    pub(crate) fn take_changes(&mut self) -> Option<ClusterNodes> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }

@@ -26,7 +26,7 @@ impl Api {
         self.cursor.saved = api.or(self.cursor.saved);
         let settings_changed = std::mem::take(&mut self.checks.audit_settings_changed);
         let audit_settings = self.checks.audit_settings.clone().filter(|_| settings_changed);
-        let agent_user = self.checks.self_activity().changes();
+        let agent_user = self.checks.self_activity().take_changes();
         let (api, api_other_nodes) = match self.for_other_nodes {
             true => (None, api),
             false => (api, None),

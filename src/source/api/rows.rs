@@ -78,7 +78,7 @@ impl Api {
             time_ms = record.time_ms;
             match rows.judge(record) {
                 RowVerdict::Skip => {
-                    self.count(id, time_ms);
+                    self.count_row(id, time_ms);
                     self.total.repeated += 1;
                     return;
                 }
@@ -108,7 +108,7 @@ impl Api {
         time_ms: Option<i64>,
         ledger: &SharedLedger,
     ) -> Option<(EventId, Option<EventId>)> {
-        let id = self.count(id, time_ms)?;
+        let id = self.count_row(id, time_ms)?;
         let window = &mut self.poll.reader.as_mut()?.window;
         let cross_route_id = cross_route_id.map(|cross_route_id| window.twin(cross_route_id));
         let is_legacy = self.endpoint.route == Route::Legacy;
@@ -151,7 +151,7 @@ impl Api {
     }
 
     /// Counts a row, delivered or not. Returns its id among its twins.
-    fn count(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
+    fn count_row(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
         self.total.rows += 1;
         Some(self.poll.reader.as_mut()?.window.row(id, time_ms))
     }

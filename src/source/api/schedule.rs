@@ -61,12 +61,12 @@ impl Api {
         self.detect_clock_rollback(now);
         self.poll.begun = Some(now.monotonic);
         // The first poll looks back as far, because it is unknown when the previous process did.
-        let reconcile = self.poll.next_reconcile.is_none_or(|at| now.monotonic >= at);
-        if reconcile {
-            self.poll.next_reconcile = Some(now.monotonic + self.config.late_rows_interval);
+        let for_late_rows = self.poll.next_late_rows_poll.is_none_or(|at| now.monotonic >= at);
+        if for_late_rows {
+            self.poll.next_late_rows_poll = Some(now.monotonic + self.config.late_rows_interval);
             self.endpoint.retry_auditing_route();
         }
-        let lookback = if reconcile { self.look_back_max() } else { self.config.overlap };
+        let lookback = if for_late_rows { self.look_back_max() } else { self.config.overlap };
         let start_ms = match self.config.start {
             Start::At(ms) => ms,
             Start::Ago(ago) => self.clock.present_ms(now) - ago.as_millis() as i64,
