@@ -135,7 +135,7 @@ fn build_source(
         ledger: opened.commit()?,
         ..Commit::default()
     })?;
-    opened.stored()?;
+    opened.mark_stored()?;
     let inboxes = threads.iter().map(|thread| thread.inbox.clone()).collect();
     let progress = SourceProgress::new(
         &source.name,

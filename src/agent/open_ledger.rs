@@ -84,10 +84,10 @@ impl OpenedLedger {
     }
 
     /// The checkpoint knows what the last commit has returned.
-    pub(super) fn stored(&self) -> Result<(), AgentError> {
+    pub(super) fn mark_stored(&self) -> Result<(), AgentError> {
         match self.committed.take() {
             Some(position) => {
-                let stored = self.ledger.stored(position);
+                let stored = self.ledger.set_stored(position);
                 stored.map_err(|error| StoreError::io("remove old segments in", &self.dir, error).into())
             }
             None => Ok(()),

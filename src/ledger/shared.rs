@@ -150,8 +150,8 @@ impl SharedLedger {
         Ok(Some(position))
     }
 
-    /// The checkpoint store has this position. Removes the files of entries that are no longer kept.
-    pub fn stored(&self, position: LedgerPosition) -> io::Result<()> {
+    /// The checkpoint store has stored this position. Removes the files of entries that are no longer kept.
+    pub fn set_stored(&self, position: LedgerPosition) -> io::Result<()> {
         let mut state = self.lock();
         state.stored = position;
         match &mut state.ledger {
