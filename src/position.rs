@@ -266,7 +266,8 @@ pub type Coverage = BTreeMap<String, String>;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     pub files: Vec<FileEntry>,
-    pub forget: Vec<u32>,
+    /// Keys of files whose entries are removed.
+    pub forgotten_files: Vec<u32>,
     pub losses: Vec<Loss>,
     pub api: Option<ApiCursor>,
     /// The positions of delivered events follow later. Until then output lengths in the checkpoint stay unchanged:
@@ -296,8 +297,8 @@ impl Progress {
                 None => self.files.push(entry),
             }
         }
-        self.files.retain(|entry| !later.forget.contains(&entry.key));
-        self.forget.extend(later.forget);
+        self.files.retain(|entry| !later.forgotten_files.contains(&entry.key));
+        self.forgotten_files.extend(later.forgotten_files);
         self.losses.extend(later.losses);
         self.api = later.api.or(self.api);
         self.api_other_nodes = later.api_other_nodes.or(self.api_other_nodes);

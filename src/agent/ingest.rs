@@ -79,7 +79,7 @@ impl Ingest {
     fn record(&mut self, found: FileRecord<'_>, scratch: &mut Scratch) {
         crate::failpoint::hit("decode");
         let (parsed, offset, length, body) = parse(&found, scratch);
-        let place = RecordPlace::File { key: found.file, offset, length };
+        let place = RecordPlace::File { key: found.file_key, offset, length };
         let id = self.id(&parsed, &found);
         let record = match &parsed {
             Parsed::Record(record) => Some(record),

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::entry::SourceState;
 use super::keys::{self, ValueKind};
 use super::sled_db::{Db, DbError};
+use super::source_state::SourceState;
 use super::stored_value;
 use super::write_batch::SourceHead;
 use crate::position::{

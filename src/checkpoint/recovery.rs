@@ -17,11 +17,11 @@ use std::path::Path;
 
 use serde::de::IgnoredAny;
 
-use super::entry::StateImage;
 use super::error::{RecoveryStep, StoreError};
 use super::keys::{self, ValueKind};
 use super::read_source::{OnDamage, read_source};
 use super::sled_db::{Db, DbError, remove_files};
+use super::source_state::StateImage;
 use super::state_dir::{self, DAMAGED_COPY, StateDir};
 use super::state_files::{self, Meta, StateFiles};
 use super::stored_value::{self, DecodeError};
@@ -308,7 +308,7 @@ fn timestamp() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::Commit;
+    use super::super::source_state::Commit;
     use super::super::store::{Opened, Store};
     use super::*;
     use crate::position::{FileEntry, Progress, SinkMark};

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::StateImage;
 use super::error::StoreError;
+use super::source_state::StateImage;
 use super::state_dir::StateDir;
 use super::stored_value::{self, DecodeError};
 use std::path::Path;

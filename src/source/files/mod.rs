@@ -94,7 +94,7 @@ struct DirectoryState {
 pub struct FileRecord<'a> {
     pub raw: RawRecord<'a>,
     /// Key of the file's checkpoint entry.
-    pub file: u32,
+    pub file_key: u32,
     /// The file's path as a JSON string.
     pub path_json: &'a str,
     /// Index of the directory, number of its twin scope, and the record's offset in that scope in bytes.

@@ -151,7 +151,7 @@ impl AuditFiles {
         if let Some(raw) = reader.splitter.take_unterminated().filter(|_| !is_in_another_file) {
             emit(FileRecord {
                 raw,
-                file: tracked.entry.key,
+                file_key: tracked.entry.key,
                 path_json,
                 directory,
                 twin_scope,

@@ -121,13 +121,13 @@ impl TrackedFile {
         emit: &mut dyn FnMut(FileRecord<'_>),
     ) -> u64 {
         let Some(reader) = &mut self.reader else { return 0 };
-        let (file, directory, path_json) = (self.entry.key, self.directory, &self.path_json);
+        let (file_key, directory, path_json) = (self.entry.key, self.directory, &self.path_json);
         let (mut emitted, before) = (0, reader.splitter.boundary());
         while let Some(raw) = reader.splitter.next_record() {
             let bytes = raw.bytes();
             emit(FileRecord {
                 raw,
-                file,
+                file_key,
                 path_json,
                 directory,
                 twin_scope,
