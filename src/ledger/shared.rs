@@ -4,6 +4,7 @@
 use super::checkpoints::{Checkpoints, SignError};
 use super::entry::{Entry, Lookup, cross_route_key, untimed_key};
 use super::store::{Damage, Ledger};
+use crate::clock;
 use crate::position::LedgerPosition;
 use crate::record::EventId;
 use crate::record::twins::IdSet;
@@ -136,7 +137,8 @@ impl SharedLedger {
         let State { ledger: Some(ledger), limits, read_only: false, .. } = &mut *state else {
             return Ok(None);
         };
-        let oldest = SystemTime::now().checked_sub(limits.retention).unwrap_or(SystemTime::UNIX_EPOCH);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now_ms().max(0) as u64);
+        let oldest = now.checked_sub(limits.retention).unwrap_or(SystemTime::UNIX_EPOCH);
         ledger.drop_segments(oldest, limits.bytes_max)?;
         let (position, unsynced) = ledger.prepare_commit()?;
         // The reader need not wait for the disk.
