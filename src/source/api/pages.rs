@@ -107,7 +107,7 @@ impl Api {
                 self.cursor.reached_present = self.poll.begun;
             }
         }
-        let past_ms = self.clock.bounds_ms(now).1;
+        let past_ms = self.clock.earliest_present_ms(now);
         self.cursor.windows.finish(&window, past_ms - self.poll.role.lag().as_millis() as i64);
         let (rows, present_ms) = (self.total.rows, self.clock.present_ms(now));
         if let Some(backfill) = &mut self.poll.backfill {

@@ -76,7 +76,7 @@ impl Api {
     /// The latest time that a poll with this lag may have requested by now.
     pub fn poll_end_bound_ms(&self, now: Now, lag: Duration) -> i64 {
         // The server's clock is known to a second, so the present may have been assumed later by that.
-        self.clock.bounds_ms(now).0 + DATE_MS - lag.as_millis() as i64
+        self.clock.latest_present_ms(now) + DATE_MS - lag.as_millis() as i64
     }
 
     /// The longest look-back of a poll, which covers rows that became visible since the last late-rows poll and were
@@ -92,7 +92,7 @@ impl Api {
         if !self.cursor.answered || !self.is_ahead(now) {
             return;
         }
-        let present_ms = self.clock.bounds_ms(now).0;
+        let present_ms = self.clock.latest_present_ms(now);
         let since = match self.cursor.reached_present {
             Some(at) => now.monotonic.saturating_duration_since(at) + self.config.overlap,
             None => self.look_back_max(),
@@ -113,6 +113,6 @@ impl Api {
     pub(super) fn is_ahead(&self, now: Now) -> bool {
         let overlap_ms = self.config.overlap.as_millis() as i64;
         let cursor = self.cursor.windows.cursor;
-        cursor.is_some_and(|cursor| cursor.at_ms - overlap_ms > self.clock.bounds_ms(now).0)
+        cursor.is_some_and(|cursor| cursor.at_ms - overlap_ms > self.clock.latest_present_ms(now))
     }
 }

@@ -71,7 +71,7 @@ impl Api {
             Start::At(ms) => ms,
             Start::Ago(ago) => self.clock.present_ms(now) - ago.as_millis() as i64,
         };
-        let begun_ms = self.clock.bounds_ms(now).0;
+        let begun_ms = self.clock.latest_present_ms(now);
         self.cursor.windows.begin_poll(start_ms, lookback.as_millis() as i64, begun_ms);
         self.poll.next = Some(now.monotonic + self.poll.interval);
         self.poll.backfill = Some(BackfillProgress::new(
@@ -83,7 +83,7 @@ impl Api {
     }
 
     fn end_ms(&self, now: Now) -> i64 {
-        self.clock.bounds_ms(now).0 - self.poll.role.lag().as_millis() as i64
+        self.clock.latest_present_ms(now) - self.poll.role.lag().as_millis() as i64
     }
 
     /// Whether the last poll has ended, complete or not.
