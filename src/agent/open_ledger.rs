@@ -6,8 +6,8 @@ use crate::checkpoint::{SourceState, StoreError};
 use crate::config::Reference;
 use crate::credential::Credential;
 use crate::ledger::{
-    Checkpoints, Damage, Limits, SharedLedger, SignError, Signer, begin_new_log, key, key_name, origin,
-    signed_size,
+    Checkpoints, Damage, Limits, SharedLedger, SignError, Signer, begin_new_log, key, key_name, ledger_dir,
+    origin, signed_size,
 };
 use crate::notice::{LEDGER_DAMAGED, LEDGER_RESTARTED};
 use crate::position::LedgerPosition;
@@ -34,7 +34,7 @@ pub(super) fn open(
     source: &str,
     state: &SourceState,
 ) -> Result<OpenedLedger, AgentError> {
-    let dir = common.config.state_dir.join("ledger").join(source);
+    let dir = ledger_dir(&common.config.state_dir, source);
     let failed = |error| AgentError::Store(StoreError::io("open the ledger in", &dir, error));
     let position = state.ledger.clone().unwrap_or_default();
     let committed = RefCell::default();

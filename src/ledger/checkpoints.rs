@@ -7,7 +7,7 @@
 //! ```
 
 use super::note::{Checkpoint, Signature, Signer, split_notes};
-use super::reader::{ALL_CHECKPOINTS, LedgerReader};
+use super::reader::{ALL_CHECKPOINTS, LedgerReader, source_name};
 use super::segments::{self, read_text};
 use super::subtrees::{either, has_root};
 use super::tiles::LATEST_CHECKPOINT;
@@ -48,7 +48,8 @@ pub fn key_name(agent_id: &str) -> String {
 /// # Errors
 /// The number cannot be read.
 pub fn origin(dir: &Path, agent_id: &str) -> io::Result<String> {
-    let source = dir.file_name().unwrap_or_default().to_string_lossy();
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let source = source_name(&name).unwrap_or_else(|| name.into_owned());
     let origin = format!("{}/{agent_id}/{source}", crate::NAME);
     Ok(match log_number(dir)? {
         1 => origin,

@@ -36,6 +36,6 @@ pub use export::{ExportError, Exported, export};
 pub use finding::{CheckpointName, LedgerFinding};
 pub use note::{Checkpoint, Signer, Verifier};
 pub use proof::{Proof, ProofError, ProvenEntry};
-pub use reader::{Entries, LedgerReader, ledgers};
+pub use reader::{Entries, LedgerReader, ledger_dir, ledgers};
 pub use shared::{Limits, SharedLedger, SignedCheckpoint};
 pub use store::Damage;
