@@ -174,17 +174,17 @@ fn ingest(
     api: Option<&Api>,
 ) -> Ingest {
     let ids = IdHasher::new(source.site.as_deref());
-    let OpenedLedger { ledger, troubles, .. } = opened;
-    let hybrid = api.zip(source.api.as_ref()).filter(|_| source.files.is_some());
-    let node_filter = hybrid.map(|_| {
+    let OpenedLedger { ledger, problems, .. } = opened;
+    let both_inputs = api.zip(source.api.as_ref()).filter(|_| source.files.is_some());
+    let node_filter = both_inputs.map(|_| {
         let (nodes, all_nodes) = (state.nodes.clone().unwrap_or_default(), source.fallback.all_nodes);
         NodeFilter::new(&source.name, nodes, all_nodes, ledger.times())
     });
-    let held =
-        hybrid.map(|(api, config)| HeldSearches::new(api.shared_self_activity(), config.drop_self_polls));
+    let held = both_inputs
+        .map(|(api, config)| HeldSearches::new(api.shared_self_activity(), config.drop_self_polls));
     let mut ingest = Ingest::new(encoder, ids, ledger, node_filter, held.unwrap_or_default());
     let at_ms = clock::now_ms();
-    for (number, (action, message)) in troubles.into_iter().enumerate() {
+    for (number, (action, message)) in problems.into_iter().enumerate() {
         let occasion = format!("{at_ms} {number}");
         ingest.encode_notice(&Notice::new(action, &source.name, &occasion, at_ms, message));
     }

@@ -72,11 +72,11 @@ impl Ingest {
     /// Ingests a record of an audit file.
     pub fn ingest_record(&mut self, found: FileRecord<'_>) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        self.record(found, &mut scratch);
+        self.ingest_with(found, &mut scratch);
         self.scratch = scratch;
     }
 
-    fn record(&mut self, found: FileRecord<'_>, scratch: &mut Scratch) {
+    fn ingest_with(&mut self, found: FileRecord<'_>, scratch: &mut Scratch) {
         crate::failpoint::hit("decode");
         let (parsed, offset, length, body) = parse(&found, scratch);
         let place = RecordPlace::File { key: found.file_key, offset, length };

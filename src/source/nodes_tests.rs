@@ -20,7 +20,7 @@ fn restarted(nodes: &mut Nodes, saved: &mut ClusterNodes) {
     *nodes = Nodes::new(saved.clone());
 }
 
-const OF_FILES: RowNode = RowNode::Files { since: true };
+const OF_FILES: RowNode = RowNode::Files { covers_time: true };
 
 #[test]
 fn f83_an_id_in_no_file_is_unknown_until_this_node_has_events_before_and_after_it() {
@@ -42,7 +42,7 @@ fn f83_an_id_in_no_file_is_unknown_until_this_node_has_events_before_and_after_i
     assert_eq!(row(&mut nodes, "y", 60), RowNode::Unknown);
     file(&mut nodes, 0, "x", 70);
     for (id, time_ms, whose) in [
-        ("x", 65, RowNode::Files { since: false }),
+        ("x", 65, RowNode::Files { covers_time: false }),
         ("a", 69, OF_FILES),
         ("y", 60, RowNode::Unknown),
         ("y", 64, RowNode::Unknown),

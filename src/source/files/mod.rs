@@ -48,8 +48,8 @@ use std::time::Instant;
 use tracked::TrackedFile;
 use verify::RunningVerification;
 
-/// A file that was not written to for this long no longer grows if a newer file exists.
-const GROWING_MAX_MS: i64 = 3_600_000;
+/// A file that was not written to for this long counts as complete if a newer file exists.
+const QUIET_MIN_MS: i64 = 3_600_000;
 
 pub struct AuditFiles {
     config: FilesConfig,
@@ -87,7 +87,7 @@ struct DirectoryState {
     /// repeated record is then not a twin.
     twin_scope: u32,
     /// Key of the file that is currently read with a twin scope of its own.
-    scope_of_file: Option<u32>,
+    own_scope_file: Option<u32>,
 }
 
 /// A record and where it was found.
@@ -185,7 +185,7 @@ impl AuditFiles {
             emitted_bytes: 0,
             twin_window_loaded: false,
             twin_scope: 0,
-            scope_of_file: None,
+            own_scope_file: None,
         });
         self.directories.len() - 1
     }
@@ -331,7 +331,7 @@ impl AuditFiles {
     fn has_successor(&self, index: usize) -> bool {
         let this = &self.tracked[index];
         let written_ms = this.entry.mtime_ms;
-        let old = self.now_ms.saturating_sub(written_ms) > GROWING_MAX_MS;
+        let old = self.now_ms.saturating_sub(written_ms) > QUIET_MIN_MS;
         self.newer_than(index).any(|other| old || other.entry.mtime_ms >= written_ms)
     }
 
