@@ -7,6 +7,7 @@
 //! | `BENCH_DIR` | where data is written; `/dev/shm` takes the disk out of the picture | `target/tmp` |
 //! | `BENCH_BYTES` | size of the backlog, such as `16MiB` | 1 GiB |
 //! | `BENCH_ROWS` | entities of a backfill | 1,000,000 |
+//! | `BENCH_ENTRIES` | entries of a large ledger | 10,000,000 |
 //! | `BENCH_AGENT` | another binary to measure, such as the last release | the one just built |
 //! | `BENCH_IDLE_S`, `BENCH_LATENCY_S` | how long these look | 60 |
 
@@ -22,6 +23,7 @@ mod drain;
 mod formats;
 mod idle;
 mod latency;
+mod ledger;
 #[path = "limit_event.rs"]
 mod limit_event;
 mod memory;
@@ -41,7 +43,7 @@ fn main() {
         return;
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let groups: [(&str, Measure); 9] = [
+    let groups: [(&str, Measure); 10] = [
         ("drain", drain::measure),
         ("formats", formats::measure),
         ("memory", memory::measure),
@@ -51,6 +53,7 @@ fn main() {
         ("backfill", backfill::measure),
         ("sinks", sinks::measure),
         ("auto", auto::measure),
+        ("ledger", ledger::measure),
     ];
     println!("{:<58} {:>22} {:>22}", "what", "measured", "target");
     for (name, measure) in groups {

@@ -122,6 +122,15 @@ wrong, 75 something cannot be read or the event is not signed yet, 78 the config
     /// Show and export the ledger of what was delivered, and the key that verifies it
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Write what an auditor files: counts by day, gaps, the agent's history, checkpoints, as one HTML file
+    #[command(after_help = "\
+Examples:
+  confluence-audit-agent report --from 2026-11-01 --to 2026-11-30 --html november.html
+  confluence-audit-agent report --export november.ndjson --html november.html
+
+Exit codes: 0 written, 1 written and something was found, 64 the command line is wrong, 75 something cannot be read
+or written, 78 the configuration is wrong.")]
+    Report(ReportArgs),
     /// Set side by side what the audit files have, what was delivered and what each sink holds
     #[command(
         long_about = "\
@@ -348,6 +357,23 @@ pub struct VerifyArgs {
     /// One JSON object per finding, then one with a summary, for programs
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub location: LedgerLocation,
+    /// Key that must have signed the checkpoints, as `ledger key` prints it [default: those in the state directory]
+    #[arg(long, value_name = "KEY", num_args = 1..)]
+    pub key: Vec<String>,
+    /// Exported events, which are compared and give the agent's history its words
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub export: Vec<PathBuf>,
+    #[command(flatten)]
+    pub times: TimeRange,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub html: PathBuf,
 }
 
 #[derive(Args, Debug)]

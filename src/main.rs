@@ -11,7 +11,7 @@ use confluence_audit_agent::cli::{
 };
 use confluence_audit_agent::commands::output::{OptionalOutput, print_error};
 use confluence_audit_agent::commands::{
-    check, convert, find, generate, ledger, prove, quarantine, reconcile, run, setup, state, verify,
+    check, convert, find, generate, ledger, prove, quarantine, reconcile, report, run, setup, state, verify,
 };
 use confluence_audit_agent::config::ConfigErrors;
 use confluence_audit_agent::{config, exit as code, telemetry};
@@ -49,6 +49,7 @@ fn dispatch(cli: Cli) -> u8 {
         Command::State(args) => state_command(&args),
         Command::Quarantine(args) => quarantine_command(&args),
         Command::Reconcile(args) => printed(reconcile::reconcile(&args, &mut io::stdout().lock())),
+        Command::Report(args) => printed(report::report(&args, &mut io::stdout().lock())),
         Command::Verify(args) => {
             let mut out = io::stdout().lock();
             printed(match &args.proof {

@@ -9,6 +9,7 @@ use crate::notice::Notice;
 use crate::position::{Loss, Progress};
 use crate::record::{Parsed, Text};
 use crate::sink::{EventSeverity, HeaderFields};
+use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 
 /// Of one source.
@@ -73,21 +74,27 @@ impl Encoder {
     /// Encodes an event about the agent itself.
     pub fn encode_notice(&mut self, notice: &Notice) {
         let head = (notice.id, notice.at_ms, HeaderFields::new(EventSeverity::Info, notice.action));
+        let mut in_output = None;
         for pipeline in &mut self.pipelines {
-            pipeline.write(head, false, |format, out| format.write_notice(notice, out));
+            in_output =
+                in_output.or(pipeline.write(head, false, |format, out| format.write_notice(notice, out)));
         }
-        self.entries.push(ledger_entry::of_notice(notice));
+        // The message may have been another one before a kill.
+        self.entries.push(in_output.unwrap_or_else(|| ledger_entry::of_notice(notice)));
         self.events += 1;
     }
 
-    /// The replay is over: see [`SinkPipeline::forget_output_ids`]. If events were still awaited, an empty batch lets
-    /// the checkpoint store the length of the output, which it did not store during the replay.
-    pub fn forget_output_ids(&mut self) {
-        let awaited =
-            self.pipelines.iter_mut().fold(false, |any, pipeline| pipeline.forget_output_ids() | any);
-        if awaited {
-            self.send(Progress::default(), 0);
+    /// The replay is over: see [`SinkPipeline::take_unreplayed`]. Those of the events that `admit` are recorded in the
+    /// ledger. If events were still awaited, the batch lets the checkpoint store the length of the output, which it did
+    /// not store during the replay.
+    pub fn end_replay(&mut self, admit: impl Fn(&Entry) -> bool) {
+        let unreplayed = self.pipelines.iter_mut().map(SinkPipeline::take_unreplayed);
+        let unreplayed: Vec<Entry> = unreplayed.flat_map(HashMap::into_values).collect();
+        if unreplayed.is_empty() {
+            return;
         }
+        let entries = unreplayed.into_iter().filter(|entry| admit(entry)).collect();
+        self.send(Progress { entries, ..Progress::default() }, 0);
     }
 
     /// Sends the batch to the sinks, and `progress` to the commit thread, which stores it once the batch is final.

@@ -262,9 +262,10 @@ impl Ingest {
         self.encoder.record_loss(loss);
     }
 
-    /// The replay is over.
-    pub fn forget_output_ids(&mut self) {
-        self.encoder.forget_output_ids();
+    /// The replay is over: what is in an output and was not replayed is delivered all the same.
+    pub fn end_replay(&mut self) {
+        let ledger = &self.ledger;
+        self.encoder.end_replay(|entry| ledger.mark_entry_in_flight(entry));
     }
 
     /// Sends the batch to the sinks, and the progress to the commit thread.

@@ -1,7 +1,8 @@
 //! What the ledger records of an event.
 
+use crate::evidence::row::{FROM_API, HAS_DIGEST, NOTICE, Row};
 use crate::format::Event;
-use crate::ledger::{self, Entry, EntryInput, EntryKind, NO_TIME, SELF_POLL, UNREADABLE};
+use crate::ledger::{self, Entry, EntryInput, EntryKind, NO_DIGEST, NO_TIME, SELF_POLL, UNREADABLE};
 use crate::notice::Notice;
 use crate::record::{EventId, Parsed};
 
@@ -62,6 +63,27 @@ pub(super) fn of_event(event: &Event<'_>, place: RecordPlace, delivered: bool) -
         }
     }
     entry
+}
+
+/// Of an event that was found in an output, and whose record is not there any more.
+pub(super) fn of_output(row: &Row) -> Entry {
+    let flag = |flag: u8, is_set: bool| if is_set { flag } else { 0 };
+    let is_notice = row.has(NOTICE);
+    Entry {
+        kind: if is_notice { EntryKind::Agent } else { EntryKind::Delivered },
+        input: match (is_notice, row.has(FROM_API)) {
+            (true, _) => EntryInput::Agent,
+            (false, true) => EntryInput::Api,
+            (false, false) => EntryInput::File,
+        },
+        flags: flag(NO_TIME, row.time().is_none()) | flag(NO_DIGEST, !row.has(HAS_DIGEST)),
+        file: 0,
+        time_ms: row.time_ms,
+        id: row.id,
+        offset: 0,
+        length: 0,
+        digest: row.digest,
+    }
 }
 
 pub(super) fn of_notice(notice: &Notice) -> Entry {

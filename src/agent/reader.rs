@@ -84,7 +84,7 @@ impl Reader {
             }
             if self.once && self.nothing_left_to_read() && ingest.held.is_empty() {
                 if self.has_replayed() {
-                    ingest.forget_output_ids();
+                    ingest.end_replay();
                 }
                 break;
             }
@@ -103,7 +103,7 @@ impl Reader {
                 continue;
             }
             if self.has_replayed() && ingest.held.is_empty() {
-                ingest.forget_output_ids();
+                ingest.end_replay();
             }
             self.flow.sleep(until);
         }

@@ -2,9 +2,10 @@
 
 use super::flow_control::FlowControl;
 use crate::format::{EventBuffer, Format};
+use crate::ledger::Entry;
 use crate::record::EventId;
 use crate::sink::{Batch, BatchEvent, HeaderFields, Inbox, Message};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// An event of a longer record is sent in parts; the events before it in the batch are sent first.
@@ -17,7 +18,7 @@ pub struct SinkPipeline {
     inbox: Inbox,
     flow: Arc<FlowControl>,
     /// Events that the output contains after the checkpoint. Their records are replayed and must not be written again.
-    already_in_output: HashSet<EventId>,
+    already_in_output: HashMap<EventId, Entry>,
     /// The sink puts severity and action into a header.
     pub needs_header: bool,
 }
@@ -27,7 +28,7 @@ impl SinkPipeline {
         format: Format,
         inbox: Inbox,
         flow: Arc<FlowControl>,
-        already_in_output: HashSet<EventId>,
+        already_in_output: HashMap<EventId, Entry>,
     ) -> SinkPipeline {
         let (to, capacity) = (inbox.clone(), flow.clone());
         let out = EventBuffer::with_flush(move |bytes| {
@@ -40,15 +41,18 @@ impl SinkPipeline {
         SinkPipeline { format, out, events: Vec::new(), inbox, flow, already_in_output, needs_header: false }
     }
 
-    /// Writes an event in the sink's format, unless the output has it already. `long`: it may be sent in parts.
+    /// Writes an event in the sink's format, unless the output has it already: then its entry is returned. `long`: it may
+    /// be sent in parts.
     pub fn write(
         &mut self,
         (id, time_ms, header_fields): (EventId, i64, HeaderFields),
         long: bool,
         write: impl FnOnce(&Format, &mut EventBuffer),
-    ) {
-        if !self.already_in_output.is_empty() && self.already_in_output.remove(&id) {
-            return;
+    ) -> Option<Entry> {
+        if !self.already_in_output.is_empty()
+            && let Some(entry) = self.already_in_output.remove(&id)
+        {
+            return Some(entry);
         }
         if long && !self.out.bytes.is_empty() {
             self.send(None);
@@ -57,6 +61,7 @@ impl SinkPipeline {
         write(&self.format, &mut self.out);
         self.out.bytes.push(b'\n');
         self.events.push(BatchEvent { end: self.out.bytes.len() as u32, id, time_ms, header_fields });
+        None
     }
 
     /// Bytes of the current batch.
@@ -75,12 +80,10 @@ impl SinkPipeline {
         send(&self.inbox, &self.flow, batch);
     }
 
-    /// Forgets output events that were not replayed, because their records no longer exist. Returns whether there were
-    /// any.
-    pub fn forget_output_ids(&mut self) -> bool {
-        let awaited = !self.already_in_output.is_empty();
-        self.already_in_output.clear();
-        awaited
+    /// The events of the output that were not replayed, because their records no longer exist. They are not awaited any
+    /// more.
+    pub fn take_unreplayed(&mut self) -> HashMap<EventId, Entry> {
+        std::mem::take(&mut self.already_in_output)
     }
 }
 
@@ -105,7 +108,7 @@ mod tests {
         let of_pipeline = flow.clone();
         let writes = std::thread::spawn(move || {
             let (format, inbox) = (Format::Raw(Raw), Inbox::Thread(messages));
-            let mut pipeline = SinkPipeline::new(format, inbox, of_pipeline, HashSet::new());
+            let mut pipeline = SinkPipeline::new(format, inbox, of_pipeline, HashMap::new());
             let event = (EventId(1), 0, HeaderFields::default());
             pipeline.write(event, true, |_, out| out.put_long(&"x".repeat(400_000)));
             pipeline.send(Some(0));

@@ -3,6 +3,7 @@
 use super::build_context::{AgentError, BuildContext};
 use super::commit::CommitMessage;
 use super::flow_control::FlowControl;
+use super::ledger_entry;
 use super::running::SinkThread;
 use super::sink_pipeline::SinkPipeline;
 use super::threads::{EndedWith, spawn};
@@ -14,13 +15,17 @@ use crate::config::{
     SourceConfig,
 };
 use crate::enrich::Enrichment;
+use crate::evidence::export::Recogniser;
+use crate::evidence::row::Row;
 use crate::format::{Agent, Context, Format};
+use crate::ledger;
 use crate::position::SinkMark;
 use crate::quarantine::{self, Entry};
 use crate::record::EventId;
 use crate::sink::remote::{DeliverySettings, Refused};
 use crate::sink::{self, Inbox, Message, Report, SinkError, file::OutputFile};
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,7 +53,7 @@ pub(super) fn start(
     let counts = (delivered.clone(), quarantined.clone());
     let report = reporter(index, flow.clone(), common.commits.clone(), counts);
     let stage = format!("sink {}", sink.name);
-    let (mut mark, mut already_in_output) = (None, HashSet::new());
+    let (mut mark, mut already_in_output) = (None, HashMap::new());
     // Why the channels have no limit: see `Inbox`.
     let inbox = match &sink.kind {
         SinkKind::File(file) if !common.mode.dry_run => {
@@ -112,13 +117,15 @@ fn reporter(
     }
 }
 
-/// Opens the output file. Also returns the ids of events that it contains after the checkpoint's mark.
+type OpenedOutput = (OutputFile, HashMap<EventId, ledger::Entry>, Option<SinkMark>);
+
+/// Opens the output file. Also returns the events that it contains after the checkpoint's mark, by their ids.
 fn open_output(
     source: &SourceConfig,
     sink: &SinkConfig,
     file: &FileSinkConfig,
     state: &SourceState,
-) -> Result<(OutputFile, HashSet<EventId>, Option<SinkMark>), AgentError> {
+) -> Result<OpenedOutput, AgentError> {
     let known = state.marks.iter().find(|mark| mark.sink == sink.name);
     let path = file.path_for(&source.name);
     let failed = |error: io::Error| AgentError::Output {
@@ -126,8 +133,17 @@ fn open_output(
         path: path.display().to_string(),
         source: explained(error, &path),
     };
-    let id_of = |event: &[u8]| sink.format.id_of(event);
-    let (output, events) = OutputFile::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
+    let rows = RefCell::new((Recogniser::new(source.site.as_deref()), HashMap::new()));
+    let id_of = |event: &[u8]| {
+        let id = sink.format.id_of(event)?;
+        let (recogniser, rows) = &mut *rows.borrow_mut();
+        let row = recogniser.row(event).unwrap_or(Row { id: id.0, ..Row::default() });
+        rows.insert(id, ledger_entry::of_output(&row));
+        Some(id)
+    };
+    let (output, ids) = OutputFile::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
+    let mut events = rows.into_inner().1;
+    events.retain(|id, _| ids.contains(id));
     let mark = match known {
         // Those events are replayed. The checkpoint keeps the old length until all of them were read again.
         Some(known) if !events.is_empty() => known.clone(),

@@ -15,6 +15,7 @@ mod progress;
 pub mod prove;
 pub mod quarantine;
 pub mod reconcile;
+pub mod report;
 pub mod run;
 pub mod setup;
 pub mod state;

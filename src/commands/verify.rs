@@ -89,6 +89,17 @@ pub(super) fn keys(texts: &[String]) -> Result<Vec<Verifier>, u8> {
     texts.iter().map(parse).collect()
 }
 
+/// Without a key on the command line, those in the state directory.
+pub(super) fn add_published(place: &LedgerPlace, keys: &mut Vec<Verifier>) -> Result<(), VerifyFailure> {
+    if let LedgerPlace::State(state_dir) = place
+        && keys.is_empty()
+    {
+        let failed = |source| LedgerError::Read { path: state_dir.join("ledger"), source };
+        *keys = key::published(state_dir).map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Where the ledgers are.
 pub(super) fn place(location: &LedgerLocation) -> Result<LedgerPlace, config::ConfigErrors> {
     Ok(match location {
@@ -105,12 +116,7 @@ fn verify_all(
     out: &mut impl Write,
 ) -> Result<u8, VerifyFailure> {
     let ledgers = place.open(args.location.source.as_deref())?;
-    if let LedgerPlace::State(state_dir) = place
-        && keys.is_empty()
-    {
-        let failed = |source| LedgerError::Read { path: state_dir.join("ledger"), source };
-        keys = key::published(state_dir).map_err(failed)?;
-    }
+    add_published(place, &mut keys)?;
     let mut output = Output::new(args.json, out);
     if keys.is_empty() {
         output.no_keys(place.path());
@@ -119,9 +125,9 @@ fn verify_all(
         true => None,
         false => Some(verify_export(args, &ledgers, &mut output)?),
     };
-    let notes = compared.as_ref().map_or(&[][..], |(export, _)| &export.notes);
+    let notes = compared.as_ref().map_or_else(Vec::new, |(export, _)| export.notes());
     for ledger in &ledgers {
-        let (given, of_other_logs) = notes_of(ledger, ledgers.len() == 1, notes)?;
+        let (given, of_other_logs) = notes_of(ledger, ledgers.len() == 1, &notes)?;
         let check = check_ledger(ledger, &keys, &given)?;
         output.ledger(ledger, &check, given.len(), of_other_logs)?;
     }
@@ -129,7 +135,7 @@ fn verify_all(
 }
 
 /// The published checkpoints of a ledger, and the number of those of its earlier logs.
-fn notes_of(
+pub(super) fn notes_of(
     ledger: &SourceLedger,
     is_only_one: bool,
     notes: &[String],
@@ -147,7 +153,7 @@ fn notes_of(
     Ok((given.into_iter().cloned().collect(), others.len()))
 }
 
-fn check_ledger(
+pub(super) fn check_ledger(
     ledger: &SourceLedger,
     keys: &[Verifier],
     given: &[String],

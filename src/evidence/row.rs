@@ -40,8 +40,9 @@ pub(crate) struct Row {
 impl Row {
     /// Of an entry of a ledger. `None`: it is no event.
     pub(crate) fn of_entry(entry: &Entry, ledger: u16, number: u64) -> Option<Row> {
-        let mut flags = HAS_DIGEST;
+        let mut flags = 0;
         for (flag, is_set) in [
+            (HAS_DIGEST, entry.flags & ledger::NO_DIGEST == 0),
             (HAS_TIME, entry.flags & ledger::NO_TIME == 0),
             (FROM_API, entry.input == EntryInput::Api),
             (NOTICE, entry.input == EntryInput::Agent),

@@ -2,7 +2,7 @@
 //! commits appends what was.
 
 use super::checkpoints::{Checkpoints, SignError};
-use super::entry::{Entry, Lookup, cross_route_key, untimed_key};
+use super::entry::{Entry, Lookup, NO_TIME, cross_route_key, untimed_key};
 use super::store::{Damage, Ledger};
 use crate::clock;
 use crate::position::LedgerPosition;
@@ -91,6 +91,12 @@ impl SharedLedger {
         !state.contains(id.0, lookup) && state.in_flight.insert(id.0)
     }
 
+    /// As [`SharedLedger::mark_in_flight`], by the entry that the event is to have.
+    pub fn mark_entry_in_flight(&self, entry: &Entry) -> bool {
+        let time_ms = (entry.flags & NO_TIME == 0).then_some(entry.time_ms);
+        self.mark_in_flight(EventId(entry.id), time_ms)
+    }
+
     /// As [`SharedLedger::mark_in_flight`], for a record of a file that has no time. The same bytes elsewhere are
     /// another event.
     pub fn mark_untimed_in_flight(&self, id: EventId, offset: u64) -> bool {
@@ -137,8 +143,9 @@ impl SharedLedger {
         let State { ledger: Some(ledger), limits, read_only: false, .. } = &mut *state else {
             return Ok(None);
         };
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now_ms().max(0) as u64);
-        let oldest = now.checked_sub(limits.retention).unwrap_or(SystemTime::UNIX_EPOCH);
+        let oldest = (SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now_ms().max(0) as u64))
+            .checked_sub(limits.retention)
+            .unwrap_or(SystemTime::UNIX_EPOCH);
         ledger.drop_segments(oldest, limits.bytes_max)?;
         let (position, unsynced) = ledger.prepare_commit()?;
         // The reader need not wait for the disk.

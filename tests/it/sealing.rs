@@ -4,10 +4,11 @@
 use crate::rig::agent::copy_tree;
 use crate::rig::oracle::all_events;
 use crate::rig::{Event, Host, judge};
+use confluence_audit_agent::clock;
 use confluence_audit_agent::ledger::{Checkpoint, LedgerReader, Verifier};
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn ledger(host: &Host) -> PathBuf {
     host.state().join("ledger/wiki")
@@ -78,9 +79,9 @@ fn single_runs_publish_once_an_interval() {
         assert!(of_action(&host, "agent.ledger.sealed").is_empty());
     }
     host.root += "ledger.seal_interval = \"1s\"\n";
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = clock::monotonic() + Duration::from_secs(60);
     while of_action(&host, "agent.ledger.sealed").is_empty() {
-        assert!(Instant::now() < deadline, "not published");
+        assert!(clock::monotonic() < deadline, "not published");
         host.once_ok();
     }
     let published = of_action(&host, "agent.ledger.sealed");

@@ -6,7 +6,6 @@ use super::members::MemberComparison;
 use crate::evidence::row::{FROM_API, HAS_DIGEST, HAS_TIME, ID_FITS, MEMBERS_DIFFER, NOTICE, OF_INDEX, Row};
 use crate::format::FormatKind;
 use crate::ledger::record_digest;
-use crate::notice;
 use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch, Shape, time};
 use std::borrow::Cow;
@@ -52,11 +51,23 @@ impl ExportFormat {
     }
 }
 
+/// An event of the agent itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExportedNotice {
+    pub action: String,
+    pub message: String,
+    /// What it is about: of a sealed ledger the signed checkpoint.
+    pub original: Option<String>,
+    pub id: u128,
+    pub time_ms: Option<i64>,
+}
+
 /// What an item is.
 #[derive(Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and almost all are events")]
 pub(super) enum Recognised {
-    /// `differing`: members that are not what the original says. `note`: a signed checkpoint of a ledger.
-    Event { row: Row, format: ExportFormat, differing: Vec<String>, note: Option<String> },
+    /// `differing`: members that are not what the original says. `notice`: an event of the agent itself.
+    Event { row: Row, format: ExportFormat, differing: Vec<String>, notice: Option<ExportedNotice> },
     /// Part of the export's own form, such as the action lines of a bulk request.
     Wrapper,
     /// No event of this agent.
@@ -91,6 +102,14 @@ impl Recogniser {
     /// Events whose members were not compared, because another version of the agent has written them.
     pub(super) fn take_other_versions(&mut self) -> u64 {
         std::mem::take(&mut self.members.other_versions)
+    }
+
+    /// What is compared of an event; `None`: it is none.
+    pub(crate) fn row(&mut self, item: &[u8]) -> Option<Row> {
+        match self.recognise(item) {
+            Recognised::Event { row, .. } => Some(row),
+            Recognised::Wrapper | Recognised::Foreign => None,
+        }
     }
 
     pub(super) fn recognise(&mut self, item: &[u8]) -> Recognised {
@@ -167,8 +186,7 @@ impl Recogniser {
         let time = members.text("@timestamp").and_then(|time| time::from_iso(&time));
         let (original, action) = (ecs.text("original"), ecs.text("action"));
         if is_notice(action.as_deref()) {
-            let is_seal = action.as_deref() == Some(notice::LEDGER_SEALED);
-            return notice(id, FormatKind::Ecs, flags, (original, members), (time, is_seal));
+            return notice(id, FormatKind::Ecs, flags, (action, original, members), time);
         }
         let Some(original) = original else {
             return event(id, FormatKind::Ecs, flags, None, time);
@@ -195,8 +213,8 @@ impl Recogniser {
         }
         if let Some(agent) = members.object("agent").filter(|_| members.0.len() == 2) {
             let time = agent.text("time").and_then(|time| time::from_iso(&time));
-            let is_seal = agent.text("action").as_deref() == Some(notice::LEDGER_SEALED);
-            return notice(id, FormatKind::Raw, flags, (agent.text("original"), &agent), (time, is_seal));
+            let texts = (agent.text("action"), agent.text("original"), &agent);
+            return notice(id, FormatKind::Raw, flags, texts, time);
         }
         let Parsed::Record(record) = record::parse(item, &mut self.scratch) else {
             return event(id, FormatKind::Raw, flags, None, None);
@@ -261,7 +279,7 @@ fn recognised(
         digest: digest.unwrap_or_default(),
         ..Row::default()
     };
-    Recognised::Event { row, format, differing: Vec::new(), note: None }
+    Recognised::Event { row, format, differing: Vec::new(), notice: None }
 }
 
 /// An ECS event with the paths of its members as their names, as `fields` of a hit or a row of Splunk has them.
@@ -270,8 +288,7 @@ fn flat_ecs(id: EventId, members: &Members, flags: u8) -> Recognised {
     let original = members.text("event.original");
     let action = members.text("event.action");
     if is_notice(action.as_deref()) {
-        let is_seal = action.as_deref() == Some(notice::LEDGER_SEALED);
-        return notice(id, FormatKind::Ecs, flags, (original, members), (time, is_seal));
+        return notice(id, FormatKind::Ecs, flags, (action, original, members), time);
     }
     let digest = original.map(|original| record_digest(original.as_bytes()));
     event(id, FormatKind::Ecs, flags, digest, time)
@@ -287,15 +304,20 @@ fn notice(
     id: EventId,
     format: FormatKind,
     flags: u8,
-    (original, members): (Option<Cow<str>>, &Members),
-    (time_ms, is_seal): (Option<i64>, bool),
+    (action, original, members): (Option<Cow<str>>, Option<Cow<str>>, &Members),
+    time_ms: Option<i64>,
 ) -> Recognised {
-    let sealed = original.as_deref().filter(|_| is_seal).map(str::to_owned);
-    let text = original.or_else(|| members.text("message"));
-    let digest = text.map(|text| record_digest(text.as_bytes()));
+    let message = members.text("message");
+    let digest = original.as_ref().or(message.as_ref()).map(|text| record_digest(text.as_bytes()));
     let mut recognised = event(id, format, flags | NOTICE, digest, time_ms);
-    if let Recognised::Event { note, .. } = &mut recognised {
-        *note = sealed;
+    if let Recognised::Event { notice, .. } = &mut recognised {
+        *notice = Some(ExportedNotice {
+            action: action.unwrap_or_default().into_owned(),
+            message: message.unwrap_or_default().into_owned(),
+            original: original.map(Cow::into_owned),
+            id: id.0,
+            time_ms,
+        });
     }
     recognised
 }

@@ -11,11 +11,12 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use event::{ExportFormat, Recogniser};
+pub(crate) use event::{ExportFormat, ExportedNotice, Recogniser};
 
 use super::row::{HAS_DIGEST, Row};
 use super::sort::Sorter;
 use crate::config::Compression;
+use crate::notice::LEDGER_SEALED;
 use crate::sink::{compress, file};
 use event::Recognised;
 use frame::Items;
@@ -30,8 +31,8 @@ const LINE_END_POLLS: u32 = 3;
 const LINE_END_POLL: Duration = Duration::from_millis(100);
 /// Events whose differing members are named.
 const NAMED_EVENTS_MAX: usize = 10_000;
-/// Checkpoints that are kept: one an hour for eleven years.
-const NOTES_MAX: usize = 100_000;
+/// Events of the agent itself that are kept: one an hour for eleven years.
+const NOTICES_MAX: usize = 100_000;
 /// Events that say how old the first ones are.
 const FIRST_EVENTS: u64 = 32;
 /// Problems that are described.
@@ -104,8 +105,8 @@ pub(crate) struct Export {
     pub cut: u64,
     /// The first of them.
     pub problems: Vec<ExportProblem>,
-    /// Signed checkpoints of ledgers, which the agent has published as events.
-    pub notes: Vec<String>,
+    /// Events of the agent itself, signed checkpoints among them.
+    pub notices: Vec<ExportedNotice>,
     /// Names of members that differ from the original, by file and place.
     differing: HashMap<(u16, u64), Vec<String>>,
 }
@@ -119,6 +120,12 @@ pub(crate) struct ExportError {
 }
 
 impl Export {
+    /// Signed checkpoints of ledgers, which the agent has published as events.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let sealed = self.notices.iter().filter(|notice| notice.action == LEDGER_SEALED);
+        sealed.filter_map(|notice| notice.original.clone()).collect()
+    }
+
     /// The members of an exported event that are not what its original says.
     pub(crate) fn differing(&self, row: &Row) -> &[String] {
         self.differing.get(&(row.origin, row.place)).map_or(&[], Vec::as_slice)
@@ -185,8 +192,8 @@ impl Export {
                 continue;
             }
             match recogniser.recognise(item.bytes) {
-                Recognised::Event { mut row, format, differing, note } => {
-                    self.notes.extend(note.filter(|_| self.notes.len() < NOTES_MAX));
+                Recognised::Event { mut row, format, differing, notice } => {
+                    self.notices.extend(notice.filter(|_| self.notices.len() < NOTICES_MAX));
                     let place = item.element.map_or(ExportPlace::Line(line), ExportPlace::Element);
                     (row.origin, row.place) = (file as u16, place.to_number());
                     self.add(&row, format, differing);

@@ -30,7 +30,7 @@ use confluence_audit_agent::secret::Secret;
 use confluence_audit_agent::sink::{Inbox, Message};
 use confluence_audit_agent::source::api::{Api, Now};
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl Pipeline {
     fn new(ledger: SharedLedger) -> Pipeline {
         let flow = Arc::new(FlowControl::new(usize::MAX));
         let ((messages, inbox), (commits_here, commits)) = (channel(), channel());
-        let sink = SinkPipeline::new(Format::Raw(Raw), Inbox::Thread(messages), flow.clone(), HashSet::new());
+        let sink = SinkPipeline::new(Format::Raw(Raw), Inbox::Thread(messages), flow.clone(), HashMap::new());
         let ids = IdHasher::new(Some("wiki"));
         let encoder = Encoder::new(0, vec![sink], commits_here);
         Pipeline {

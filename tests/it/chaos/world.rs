@@ -180,6 +180,9 @@ impl World {
     /// Stops the agent, and lets another look for what is left: nothing.
     pub fn end(&mut self) {
         let mut agent = self.agent.take().expect("an agent that runs");
+        // Until then the agent expects that the API brings again what is in the output after the checkpoint.
+        let count = self.sim.audit_request_count();
+        agent.until("the API was polled past the start", || self.sim.audit_request_count() >= count + 5);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         let last = self.host.start_with(&self.wrapper, &["--once"]);
         self.runs += 1;

@@ -2,6 +2,7 @@
 
 mod ledger;
 mod reconcile;
+mod report;
 mod verify;
 
 use crate::rig::Host;

@@ -36,6 +36,8 @@ fn id_of(event: &str) -> String {
 }
 
 type Change = fn(&mut Vec<String>);
+/// The kind of each finding, the number of its event, and the members that differ.
+type Expected = &'static [(&'static str, usize, &'static str)];
 
 #[test]
 fn each_change_of_an_export_is_named_and_nothing_else_is() {
@@ -49,7 +51,7 @@ fn each_change_of_an_export_is_named_and_nothing_else_is() {
     assert_eq!(total["intact"], events.len());
     assert_eq!(summary["export"]["formats"]["ecs"], events.len());
     let export = host.path("export.ndjson");
-    let cases: [(&str, Change, &[(&str, usize, &str)]); 9] = [
+    let cases: [(&str, Change, Expected); 9] = [
         ("order", |events| events.reverse(), &[]),
         ("removed", |events| drop(events.remove(7)), &[("missing", 7, "")]),
         ("cut off", |events| events.truncate(events.len() - 1), &[("missing", usize::MAX, "")]),
@@ -216,6 +218,8 @@ fn ledger_messages(host: &Host, more: &[&str]) -> (i32, Vec<String>) {
     (once.code, of_ledger.map(|finding| finding["message"].as_str().unwrap().to_owned()).collect())
 }
 
+type ByteChange<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// Bytes of an entry.
 const ENTRY: usize = 80;
 
@@ -231,7 +235,7 @@ fn each_change_of_a_ledger_is_named() {
             bytes.swap(one + at, other + at);
         }
     };
-    let cases: [(&str, &dyn Fn(&mut Vec<u8>), &str); 6] = [
+    let cases: [(&str, ByteChange, &str); 6] = [
         ("a byte", &|bytes| bytes[300 * ENTRY + 60] ^= 1, "entries 256 to 511: at least one was changed"),
         ("another kind", &|bytes| bytes[300 * ENTRY + 1] = 3, "entries 256 to 511: at least one was changed"),
         ("no entry", &|bytes| bytes[300 * ENTRY] = 9, "entry 300 cannot be read"),

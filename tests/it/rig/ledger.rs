@@ -3,8 +3,15 @@
 use super::Host;
 use confluence_audit_agent::ledger::{EntryKind, LedgerReader};
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+fn lines_with(output: &Path, ids: &[&&String]) -> Vec<String> {
+    let text = fs::read_to_string(output).unwrap_or_default();
+    let lines = text.lines().filter(|line| ids.iter().any(|id| line.contains(id.as_str())));
+    lines.map(|line| line.chars().take(400).collect()).collect()
+}
 
 /// The ledger of source `wiki` has the events with these ids and no other, each once, and `verify` finds nothing in the
 /// `outputs`.
@@ -24,10 +31,9 @@ pub fn judge_ledger<'i>(host: &Host, ids: impl Iterator<Item = &'i String>, outp
     let delivered: HashSet<&String> = ids.collect();
     let extra: Vec<_> = recorded.keys().filter(|id| !delivered.contains(id)).collect();
     let missing: Vec<_> = delivered.iter().filter(|id| !recorded.contains_key(**id)).collect();
-    assert!(
-        extra.is_empty() && missing.is_empty(),
-        "not delivered: {extra:?}; not in the ledger: {missing:?}"
-    );
+    let lines: Vec<String> = outputs.iter().flat_map(|output| lines_with(output, &missing)).collect();
+    let is_equal = extra.is_empty() && missing.is_empty();
+    assert!(is_equal, "not delivered: {extra:?}; not in the ledger: {missing:?}: {lines:?}");
     let mut verify = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
     verify.args(["verify", "--state"]).arg(host.state());
     for output in outputs {
