@@ -17,9 +17,12 @@ impl Api {
             cursor.answered |= self.cursor.answered;
         }
         // After a restart deferred windows are polled again, so the stored cursor stays before them.
-        let hold_ms = self.hold_ms();
-        let held =
-            self.cursor.windows.cursor.map(|cursor| ApiCursor { at_ms: cursor.at_ms.min(hold_ms), ..cursor });
+        let cursor_max_ms = self.cursor_max_ms();
+        let held = self
+            .cursor
+            .windows
+            .cursor
+            .map(|cursor| ApiCursor { at_ms: cursor.at_ms.min(cursor_max_ms), ..cursor });
         let cursor = held.filter(|cursor| self.cursor.saved != Some(*cursor));
         // Before the first response the server's clock is unknown, and the start may still change.
         let api = cursor.filter(|_| self.cursor.answered || self.cursor.start_is_fixed);
@@ -35,9 +38,9 @@ impl Api {
     }
 
     /// The stored cursor must not be later than this.
-    pub(super) fn hold_ms(&self) -> i64 {
-        let retried = self.poll.retried.as_ref().map(|retried| retried.hold_ms);
-        let holds = retried.into_iter().chain(self.poll.deferred.hold_ms());
+    pub(super) fn cursor_max_ms(&self) -> i64 {
+        let retried = self.poll.retried.as_ref().map(|retried| retried.cursor_max_ms);
+        let holds = retried.into_iter().chain(self.poll.deferred.cursor_max_ms());
         holds.min().unwrap_or(i64::MAX)
     }
 

@@ -33,7 +33,7 @@ impl Api {
     pub(super) fn choose_window(&mut self, now: Now) -> Option<ApiStep> {
         let in_order = self.cursor.windows.polling() || self.poll.next.is_none_or(|at| now.monotonic >= at);
         // While requests fail, only the next window of the poll is retried, to detect the recovery.
-        let retries = self.faults.slow_failures == 0 && (self.faults.failures == 0 || !in_order);
+        let retries = self.faults.operator_failures == 0 && (self.faults.failures == 0 || !in_order);
         if retries && let Some(deferred) = self.poll.deferred.pop_due(now.monotonic) {
             self.retry(deferred);
             return None;
