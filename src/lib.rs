@@ -4,7 +4,7 @@
 //! Events flow in one direction through the stages:
 //!
 //! ```text
-//! source ──► record ──► format ──► sink ──► ack ──► checkpoint
+//! source ──► record ──► format ──► sink ──► ack ──► ledger ──► checkpoint
 //! ```
 //!
 //! Read the modules in this order:
@@ -18,9 +18,9 @@
 //! | [`mod@format`] | writes an event as ECS, CEF, OCSF and others; [`enrich`] adds facts about host and network |
 //! | [`sink`] | delivers batches of events; [`quarantine`] keeps the events that a server refuses |
 //! | [`ack`] | the watermark: up to which batch every sink has delivered |
+//! | [`ledger`] | records every event that was delivered; it recognises those that are read again |
 //! | [`checkpoint`] | stores the progress; a restart continues from it |
 //! | `evidence` | compares what a sink holds with the ledger |
-//! | [`ledger`] | records every event that was delivered; it recognises those that are read again |
 //! | [`agent`] | starts a thread per stage, connects them, supervises them and shuts them down |
 //!
 //! The other modules are shared: [`http`], [`tls`], [`credential`] and [`secret`] for connections, [`delay`] for

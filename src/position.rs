@@ -192,7 +192,7 @@ pub struct LedgerPosition {
     /// The right edge of the tree over the entries: one hash for each 1 in the binary form of `size`.
     #[serde(with = "hashes_text")]
     pub edge: Vec<[u8; 32]>,
-    /// Number of full blocks whose records are on the disk.
+    /// Number of full blocks whose summaries are on the disk.
     pub blocks_synced: u64,
     /// When a checkpoint of it was last published, in milliseconds since 1970.
     pub published_ms: i64,
@@ -266,7 +266,8 @@ pub type Coverage = BTreeMap<String, String>;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     pub files: Vec<FileEntry>,
-    pub forget: Vec<u32>,
+    /// Keys of files whose entries are removed.
+    pub forgotten_files: Vec<u32>,
     pub losses: Vec<Loss>,
     pub api: Option<ApiCursor>,
     /// The positions of delivered events follow later. Until then output lengths in the checkpoint stay unchanged:
@@ -296,8 +297,8 @@ impl Progress {
                 None => self.files.push(entry),
             }
         }
-        self.files.retain(|entry| !later.forget.contains(&entry.key));
-        self.forget.extend(later.forget);
+        self.files.retain(|entry| !later.forgotten_files.contains(&entry.key));
+        self.forgotten_files.extend(later.forgotten_files);
         self.losses.extend(later.losses);
         self.api = later.api.or(self.api);
         self.api_other_nodes = later.api_other_nodes.or(self.api_other_nodes);

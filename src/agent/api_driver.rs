@@ -111,7 +111,7 @@ impl ApiDriver {
         self.main.cursor_ms = api.cursor_ms();
         let author_ms = ingest.held.next_author_request(now);
         if let Some(at_ms) = author_ms {
-            api.want_author(at_ms);
+            api.request_author(at_ms);
         }
         if author_ms.is_none() && (!may_poll || now < self.main.due) {
             self.main.api = Some(api);

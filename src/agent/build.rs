@@ -3,6 +3,7 @@
 use super::api_driver::ApiDriver;
 use super::api_requests::ApiRequests;
 use super::build_context::{AgentError, BuildContext, Mode};
+use super::checkpoint_publisher::CheckpointPublisher;
 use super::commit::{self, Settings, SourceProgress};
 use super::encoder::Encoder;
 use super::fallback::Fallback;
@@ -13,7 +14,6 @@ use super::node_filter::NodeFilter;
 use super::open_ledger::{self, OpenedLedger};
 use super::reader::{FileInput, Reader};
 use super::running::{Running, SinkThread};
-use super::sealing::Sealing;
 use super::sinks::{self, SinkIndex};
 use super::threads::{EndedWith, ThreadEnded, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
@@ -135,7 +135,7 @@ fn build_source(
         ledger: opened.commit()?,
         ..Commit::default()
     })?;
-    opened.stored()?;
+    opened.mark_stored()?;
     let inboxes = threads.iter().map(|thread| thread.inbox.clone()).collect();
     let progress = SourceProgress::new(
         &source.name,
@@ -149,8 +149,9 @@ fn build_source(
             .with_audit_settings(state.audit_settings.clone())
             .with_agent_user(state.agent_user.clone())
     });
-    let sealing = (!common.mode.dry_run)
-        .then(|| Sealing::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval));
+    let checkpoint_publisher = (!common.mode.dry_run).then(|| {
+        CheckpointPublisher::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval)
+    });
     let encoder = Encoder::new(source_index, pipelines, common.commits.clone());
     let ingest = ingest(source, &state, encoder, opened, api.as_ref());
     let api = api.map(|api| api_driver(common, source, api, &state, &flow));
@@ -159,7 +160,7 @@ fn build_source(
         api: api.transpose()?,
         files: source.files.as_ref().map(|files| file_input(common, source, files, state, &flow)),
         flow,
-        sealing,
+        checkpoint_publisher,
         once: common.mode.once,
     };
     Ok((threads, progress, (reader, ingest)))
@@ -173,17 +174,17 @@ fn ingest(
     api: Option<&Api>,
 ) -> Ingest {
     let ids = IdHasher::new(source.site.as_deref());
-    let OpenedLedger { ledger, troubles, .. } = opened;
-    let hybrid = api.zip(source.api.as_ref()).filter(|_| source.files.is_some());
-    let node_filter = hybrid.map(|_| {
+    let OpenedLedger { ledger, problems, .. } = opened;
+    let both_inputs = api.zip(source.api.as_ref()).filter(|_| source.files.is_some());
+    let node_filter = both_inputs.map(|_| {
         let (nodes, all_nodes) = (state.nodes.clone().unwrap_or_default(), source.fallback.all_nodes);
         NodeFilter::new(&source.name, nodes, all_nodes, ledger.times())
     });
-    let held =
-        hybrid.map(|(api, config)| HeldSearches::new(api.shared_self_activity(), config.drop_self_polls));
+    let held = both_inputs
+        .map(|(api, config)| HeldSearches::new(api.shared_self_activity(), config.drop_self_polls));
     let mut ingest = Ingest::new(encoder, ids, ledger, node_filter, held.unwrap_or_default());
     let at_ms = clock::now_ms();
-    for (number, (action, message)) in troubles.into_iter().enumerate() {
+    for (number, (action, message)) in problems.into_iter().enumerate() {
         let occasion = format!("{at_ms} {number}");
         ingest.encode_notice(&Notice::new(action, &source.name, &occasion, at_ms, message));
     }

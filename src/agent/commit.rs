@@ -46,10 +46,10 @@ pub(super) struct SourceProgress {
     newest_marks: Vec<Option<SinkMark>>,
     sinks: Vec<Inbox>,
     /// The ledger as of the commit that is being stored.
-    committing: Option<LedgerPosition>,
+    position_to_store: Option<LedgerPosition>,
     dirty: bool,
     uncommitted_bytes: u64,
-    last: Option<Instant>,
+    last_commit: Option<Instant>,
 }
 
 impl SourceProgress {
@@ -72,10 +72,10 @@ impl SourceProgress {
             newest_marks: marks.clone(),
             marks,
             sinks,
-            committing: None,
+            position_to_store: None,
             dirty: false,
             uncommitted_bytes: 0,
-            last: None,
+            last_commit: None,
         };
         source.notify_outputs();
         source
@@ -109,14 +109,14 @@ impl SourceProgress {
 
     /// When to commit: an interval after the last commit, or at once if that has passed.
     fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
-        self.dirty.then(|| self.last.map_or(now, |last| last + settings.interval))
+        self.dirty.then(|| self.last_commit.map_or(now, |last| last + settings.interval))
     }
 
     /// Makes the ledger durable. The result says so to the checkpoint.
     fn commit(&mut self) -> Result<Commit, StoreError> {
         let ledger =
             self.ledger.commit().map_err(|error| StoreError::io("write", &self.ledger_dir, error))?;
-        self.committing.clone_from(&ledger);
+        self.position_to_store.clone_from(&ledger);
         Ok(Commit {
             source: self.name.clone(),
             progress: self.ready.clone(),
@@ -125,12 +125,12 @@ impl SourceProgress {
         })
     }
 
-    fn committed(&mut self) {
+    fn on_committed(&mut self) {
         self.ready = Progress::default();
         (self.dirty, self.uncommitted_bytes) = (false, 0);
-        self.flow.pause(false);
-        if let Some(position) = self.committing.take()
-            && let Err(error) = self.ledger.stored(position)
+        self.flow.set_paused(false);
+        if let Some(position) = self.position_to_store.take()
+            && let Err(error) = self.ledger.set_stored(position)
         {
             let dir = self.ledger_dir.display();
             tracing::warn!(%dir, %error, "an old segment of the ledger cannot be removed; it is removed at the next start");
@@ -193,7 +193,7 @@ pub(super) fn run(
         }
     }
     for source in &mut sources {
-        source.last = None;
+        source.last_commit = None;
     }
     commit_due(&mut store, &mut sources, &settings, &mut full)?;
     if let Some(path) = full {
@@ -201,8 +201,8 @@ pub(super) fn run(
     }
     store.map_or(Ok(()), Store::close)?;
     for source in &sources {
-        if let Err(error) = source.ledger.seal() {
-            tracing::error!(source = source.name, %error, "the ledger cannot be sealed at the stop");
+        if let Err(error) = source.ledger.sign_checkpoint() {
+            tracing::error!(source = source.name, %error, "the ledger cannot be signed at the stop");
         }
     }
     Ok(())
@@ -227,10 +227,10 @@ fn commit_due(
         (_, commits) => commits.map(drop),
     };
     for source in due {
-        source.last = Some(now);
+        source.last_commit = Some(now);
         match &result {
-            Ok(()) => source.committed(),
-            Err(_) => source.flow.pause(source.uncommitted_bytes > settings.uncommitted_bytes_max),
+            Ok(()) => source.on_committed(),
+            Err(_) => source.flow.set_paused(source.uncommitted_bytes > settings.uncommitted_bytes_max),
         }
     }
     match result {
@@ -326,15 +326,15 @@ mod tests {
         let mut source =
             SourceProgress::new("s", ledger, vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));
         assert_eq!(deliver(&mut source, 0, 100, false), (true, 10, Some(100)));
-        source.committed();
-        // While positions are positions_pending, the old length stays: after a kill, the ids behind it are read from the output.
+        source.on_committed();
+        // While positions are pending, the old length stays: after a kill, the ids behind it are read from the output.
         assert_eq!(deliver(&mut source, 1, 0, true), (false, 10, None));
         assert_eq!(deliver(&mut source, 2, 0, true), (false, 10, None));
-        // The next positions include what was positions_pending, and the new length.
+        // The next positions include what was pending, and the new length.
         assert_eq!(deliver(&mut source, 3, 300, false), (true, 13, Some(300)));
         // A commit that is due for another reason keeps the old length as well.
         assert_eq!(deliver(&mut source, 4, 0, true), (true, 13, Some(300)));
-        source.committed();
+        source.on_committed();
         assert_eq!(deliver(&mut source, 5, 500, false), (true, 15, Some(500)));
     }
 }

@@ -99,7 +99,7 @@ impl FlowControl {
     }
 
     /// Pauses reading while positions cannot be stored, or resumes it.
-    pub fn pause(&self, paused: bool) {
+    pub fn set_paused(&self, paused: bool) {
         self.lock().paused = paused;
         self.changed.notify_all();
     }

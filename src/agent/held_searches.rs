@@ -30,7 +30,7 @@ pub struct HeldSearches {
     /// Do not deliver the agent's own searches.
     pub drop_self_polls: bool,
     searches: Vec<HeldSearch>,
-    positions_pending: Option<Progress>,
+    pending_progress: Option<Progress>,
 }
 
 pub struct HeldSearch {
@@ -85,7 +85,7 @@ impl HeldSearches {
 
     /// Whether so many events wait with the searches that these must not wait any longer.
     pub fn has_too_many_pending(&self) -> bool {
-        self.positions_pending.as_ref().is_some_and(|pending| pending.entries.len() > PENDING_MAX)
+        self.pending_progress.as_ref().is_some_and(|pending| pending.entries.len() > PENDING_MAX)
     }
 
     pub fn contains(&self, id: EventId) -> bool {
@@ -116,14 +116,14 @@ impl HeldSearches {
 
     /// Withholds progress from the checkpoint while a search is held.
     pub fn pass_progress(&mut self, mut progress: Progress) -> Progress {
-        if let Some(mut positions_pending) = self.positions_pending.take() {
-            positions_pending.merge(progress);
-            progress = positions_pending;
+        if let Some(mut pending) = self.pending_progress.take() {
+            pending.merge(progress);
+            progress = pending;
         }
         if self.searches.is_empty() {
             return progress;
         }
-        self.positions_pending = Some(progress);
+        self.pending_progress = Some(progress);
         Progress { positions_pending: true, ..Progress::default() }
     }
 }

@@ -72,14 +72,14 @@ impl Ingest {
     /// Ingests a record of an audit file.
     pub fn ingest_record(&mut self, found: FileRecord<'_>) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        self.record(found, &mut scratch);
+        self.ingest_with(found, &mut scratch);
         self.scratch = scratch;
     }
 
-    fn record(&mut self, found: FileRecord<'_>, scratch: &mut Scratch) {
+    fn ingest_with(&mut self, found: FileRecord<'_>, scratch: &mut Scratch) {
         crate::failpoint::hit("decode");
         let (parsed, offset, length, body) = parse(&found, scratch);
-        let place = RecordPlace::File { key: found.file, offset, length };
+        let place = RecordPlace::File { key: found.file_key, offset, length };
         let id = self.id(&parsed, &found);
         let record = match &parsed {
             Parsed::Record(record) => Some(record),
@@ -135,14 +135,14 @@ impl Ingest {
     }
 
     fn deliver_from_file(&mut self, event: &Event<'_>, place: RecordPlace, record_bytes: usize) {
-        let admitted = match (ledger_entry::time_ms(event.content), &event.origin) {
+        let is_new = match (ledger_entry::time_ms(event.content), &event.origin) {
             // With an API, a file that was cut or came back may hold it at another offset.
             (None, Origin::File { offset, .. }) if self.node_filter.is_none() => {
-                self.ledger.admit_timeless(event.id, *offset)
+                self.ledger.mark_untimed_in_flight(event.id, *offset)
             }
-            (time_ms, _) => self.ledger.admit(event.id, time_ms),
+            (time_ms, _) => self.ledger.mark_in_flight(event.id, time_ms),
         };
-        if !admitted {
+        if !is_new {
             // It was delivered: from the API, or from another file.
             self.suppressed += 1;
             return;
@@ -265,7 +265,7 @@ impl Ingest {
     /// The replay is over: what is in an output and was not replayed is delivered all the same.
     pub fn end_replay(&mut self) {
         let ledger = &self.ledger;
-        self.encoder.end_replay(|entry| ledger.admit_entry(entry));
+        self.encoder.end_replay(|entry| ledger.mark_entry_in_flight(entry));
     }
 
     /// Sends the batch to the sinks, and the progress to the commit thread.
@@ -275,7 +275,7 @@ impl Ingest {
         }
         progress.entries = self.encoder.take_entries();
         if let Some(filter) = &mut self.node_filter {
-            progress.nodes = filter.changes();
+            progress.nodes = filter.take_changes();
         }
         self.encoder.flush(self.held.pass_progress(progress));
     }

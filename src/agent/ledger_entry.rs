@@ -11,7 +11,7 @@ use crate::record::{EventId, Parsed};
 pub enum RecordPlace {
     /// `length` includes the line end.
     File { key: u32, offset: u64, length: u32 },
-    /// `legacy_cross_route_id`: the row came by the old API of Data Center. What it has in common with a row of the newer one.
+    /// `legacy_cross_route_id`: only of a row of the legacy API; the row of the newer API is recognised by it.
     Api { length: u32, legacy_cross_route_id: Option<EventId> },
 }
 

@@ -74,7 +74,7 @@ impl NodeFilter {
         }
         let time_ms = record.time_ms.unwrap_or(read_at_ms).min(read_at_ms);
         match self.nodes.classify_row(record.node.text(), time_ms) {
-            RowNode::Files { since: true } if for_other_nodes => RowVerdict::Skip,
+            RowNode::Files { covers_time: true } if for_other_nodes => RowVerdict::Skip,
             RowNode::Files { .. } if !for_other_nodes => RowVerdict::Deliver { expected_in_files: true },
             RowNode::Other if !self.all_nodes => RowVerdict::Skip,
             _ => RowVerdict::Deliver { expected_in_files: false },
@@ -91,7 +91,7 @@ impl NodeFilter {
     }
 
     /// Returns the changes since the last call, for the checkpoint, and logs them.
-    pub fn changes(&mut self) -> Option<ClusterNodes> {
+    pub fn take_changes(&mut self) -> Option<ClusterNodes> {
         let source = &self.source;
         for discovery in self.nodes.take_discoveries() {
             match discovery {
@@ -113,6 +113,6 @@ impl NodeFilter {
                 ),
             }
         }
-        self.nodes.changes()
+        self.nodes.take_changes()
     }
 }

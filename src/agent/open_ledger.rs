@@ -1,13 +1,14 @@
-//! Opens the ledger of a source, as the checkpoint says it was, and the key that signs it. Trouble with the ledger never
-//! stops delivery: it is logged as an error and delivered as an event.
+//! Opens the ledger of a source, as the checkpoint says it was, and the key that signs it. Lost
+//! entries, a checkpoint that does not fit and a missing key do not stop delivery: they are logged and delivered as
+//! events. Files that cannot be opened or written do: without them nobody knows what was delivered.
 
 use super::build_context::{AgentError, BuildContext};
 use crate::checkpoint::{SourceState, StoreError};
 use crate::config::Reference;
 use crate::credential::Credential;
 use crate::ledger::{
-    Checkpoints, Damage, Limits, SealError, SharedLedger, Signer, begin_new_log, key, key_name, origin,
-    sealed_size,
+    Checkpoints, Damage, Limits, SharedLedger, SignError, Signer, begin_new_log, key, key_name, ledger_dir,
+    origin, signed_size,
 };
 use crate::notice::{LEDGER_DAMAGED, LEDGER_RESTARTED};
 use crate::position::LedgerPosition;
@@ -18,15 +19,17 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-pub(super) type Trouble = (&'static str, String);
+/// The action of an event, and its message.
+pub(super) type LedgerProblem = (&'static str, String);
 
 /// A ledger, where it is, and what is wrong with it.
 pub(super) struct OpenedLedger {
     pub ledger: SharedLedger,
     pub dir: PathBuf,
-    /// What is to be delivered as events: the action of each, and its message.
-    pub troubles: Vec<Trouble>,
-    committed: RefCell<Option<LedgerPosition>>,
+    /// What is to be delivered as events.
+    pub problems: Vec<LedgerProblem>,
+    /// What the last commit has returned, until the checkpoint store has it.
+    position_to_store: RefCell<Option<LedgerPosition>>,
 }
 
 pub(super) fn open(
@@ -34,15 +37,15 @@ pub(super) fn open(
     source: &str,
     state: &SourceState,
 ) -> Result<OpenedLedger, AgentError> {
-    let dir = common.config.state_dir.join("ledger").join(source);
+    let dir = ledger_dir(&common.config.state_dir, source);
     let failed = |error| AgentError::Store(StoreError::io("open the ledger in", &dir, error));
     let position = state.ledger.clone().unwrap_or_default();
-    let committed = RefCell::default();
+    let position_to_store = RefCell::default();
     if common.mode.dry_run {
         let ledger = SharedLedger::open_read_only(&dir, &position).map_err(failed)?;
-        return Ok(OpenedLedger { ledger, dir, troubles: Vec::new(), committed });
+        return Ok(OpenedLedger { ledger, dir, problems: Vec::new(), position_to_store });
     }
-    let mut troubles = Vec::new();
+    let mut problems = Vec::new();
     let has_positions = state.api.is_some() || state.files.iter().any(|file| file.offset > 0);
     if has_positions && state.ledger.is_none() {
         if !dir.exists() {
@@ -52,42 +55,42 @@ pub(super) fn open(
             "the checkpoint store has lost the size of the ledger of source `{source}`. A new log begins. Events that were \
              delivered before are delivered again if they are read again"
         );
-        troubles.push((LEDGER_DAMAGED, message));
+        problems.push((LEDGER_DAMAGED, message));
     }
     DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
     // Before the ledger is cut back: a longer one that was signed is evidence.
-    let checkpoints = open_checkpoints(common, source, &dir, state.ledger.as_ref(), &mut troubles);
+    let checkpoints = open_checkpoints(common, source, &dir, state.ledger.as_ref(), &mut problems);
     let config = &common.config.ledger;
     let limits = Limits { retention: config.retention, bytes_max: config.bytes_max };
     let (ledger, missing) = SharedLedger::open(&dir, &position, limits).map_err(failed)?;
     if !missing.is_empty() {
-        troubles.push((LEDGER_DAMAGED, describe(source, &missing)));
+        problems.push((LEDGER_DAMAGED, describe(source, &missing)));
     }
     if let Some(checkpoints) = checkpoints {
         ledger.sign_with(checkpoints);
     }
-    for (action, message) in &troubles {
+    for (action, message) in &problems {
         match *action {
             LEDGER_RESTARTED => tracing::warn!(source, "{message}"),
             _ => tracing::error!(source, "{message}"),
         }
     }
-    Ok(OpenedLedger { ledger, dir, troubles, committed })
+    Ok(OpenedLedger { ledger, dir, problems, position_to_store })
 }
 
 impl OpenedLedger {
     /// Makes the ledger durable. Returns what the checkpoint is to know before the first event is delivered.
     pub(super) fn commit(&self) -> Result<Option<LedgerPosition>, AgentError> {
         let position = self.ledger.commit().map_err(|error| StoreError::io("write", &self.dir, error))?;
-        self.committed.borrow_mut().clone_from(&position);
+        self.position_to_store.borrow_mut().clone_from(&position);
         Ok(position)
     }
 
     /// The checkpoint knows what the last commit has returned.
-    pub(super) fn stored(&self) -> Result<(), AgentError> {
-        match self.committed.take() {
+    pub(super) fn mark_stored(&self) -> Result<(), AgentError> {
+        match self.position_to_store.take() {
             Some(position) => {
-                let stored = self.ledger.stored(position);
+                let stored = self.ledger.set_stored(position);
                 stored.map_err(|error| StoreError::io("remove old segments in", &self.dir, error).into())
             }
             None => Ok(()),
@@ -101,7 +104,7 @@ fn open_checkpoints(
     source: &str,
     dir: &Path,
     position: Option<&LedgerPosition>,
-    troubles: &mut Vec<Trouble>,
+    problems: &mut Vec<LedgerProblem>,
 ) -> Option<Checkpoints> {
     let entries = position.map_or(0, |position| position.size);
     let mut begin = |reason: String| match begin_new_log(dir, entries) {
@@ -110,7 +113,7 @@ fn open_checkpoints(
                 "{reason}: a new log of the ledger of source `{source}` begins; the old one is kept in `{}`",
                 kept.display()
             );
-            troubles.push((LEDGER_RESTARTED, message));
+            problems.push((LEDGER_RESTARTED, message));
             true
         }
         Err(error) => {
@@ -119,11 +122,11 @@ fn open_checkpoints(
                  free space or correct the permissions of `{}`, and restart the agent",
                 dir.display()
             );
-            troubles.push((LEDGER_DAMAGED, message));
+            problems.push((LEDGER_DAMAGED, message));
             false
         }
     };
-    match sealed_size(dir) {
+    match signed_size(dir) {
         Ok(Some(signed)) if signed > entries => {
             let reason = match position {
                 None => "the stored position is gone (by `state forget`?)".to_owned(),
@@ -144,7 +147,7 @@ fn open_checkpoints(
         Checkpoints::open(dir, &origin, signer)
     };
     let opened = match open() {
-        Err(SealError::Inconsistent(reason)) => {
+        Err(SignError::Inconsistent(reason)) => {
             if !begin(reason) {
                 return None;
             }
@@ -159,14 +162,14 @@ fn open_checkpoints(
                 "the ledger of source `{source}` cannot be signed: {}. Delivery continues; correct the cause and restart the agent",
                 chain(&error)
             );
-            troubles.push((LEDGER_DAMAGED, message));
+            problems.push((LEDGER_DAMAGED, message));
             None
         }
     }
 }
 
-fn read_failed(dir: &Path, source: io::Error) -> SealError {
-    SealError::Io { verb: "open the key for", path: dir.to_owned(), source }
+fn read_failed(dir: &Path, source: io::Error) -> SignError {
+    SignError::Io { verb: "open the key for", path: dir.to_owned(), source }
 }
 
 /// The configured key, or the one in the state directory.

@@ -1,9 +1,9 @@
 //! The reader thread of a source: it reads the files, drives the API, and passes records and rows to the [`Ingest`].
 
 use super::api_driver::ApiDriver;
+use super::checkpoint_publisher::CheckpointPublisher;
 use super::flow_control::FlowControl;
 use super::ingest::Ingest;
-use super::sealing::Sealing;
 use super::summary::SourceTotal;
 use crate::clock;
 use crate::notice::{FILE_TAMPERED, GAP, Notice};
@@ -31,7 +31,7 @@ pub(super) struct Reader {
     pub api: Option<ApiDriver>,
     pub flow: Arc<FlowControl>,
     /// `None`: a dry run.
-    pub sealing: Option<Sealing>,
+    pub checkpoint_publisher: Option<CheckpointPublisher>,
     /// End when everything that exists now has been read.
     pub once: bool,
 }
@@ -67,14 +67,14 @@ impl Reader {
                 continue;
             }
             let now = clock::monotonic();
-            if let Some(sealing) = &mut self.sealing {
-                sealing.publish_if_due(now, &mut ingest);
+            if let Some(publisher) = &mut self.checkpoint_publisher {
+                publisher.publish_if_due(now, &mut ingest);
             }
             let (status, activity) = self.read(now, &mut ingest);
             let files = self.files.as_ref().map(|input| &input.files);
-            let api = self.api.as_mut().map(|api| api.drive(files, activity, &mut ingest));
-            let seal = self.sealing.as_ref().map(Sealing::due);
-            let until = next_sweep.into_iter().chain(api).chain(seal).min().unwrap_or(now);
+            let api_due = self.api.as_mut().map(|api| api.drive(files, activity, &mut ingest));
+            let publisher_due = self.checkpoint_publisher.as_ref().map(CheckpointPublisher::due);
+            let until = next_sweep.into_iter().chain(api_due).chain(publisher_due).min().unwrap_or(now);
             // Before the first response of the API the source counts as starting.
             if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_response) {
                 self.flow.report_health(self.health());
@@ -109,8 +109,8 @@ impl Reader {
         }
         ingest.release_held_searches(true);
         self.flush(&mut ingest);
-        if let Some(sealing) = self.sealing.as_mut().filter(|_| !self.once) {
-            sealing.publish_at_stop(&mut ingest);
+        if let Some(publisher) = self.checkpoint_publisher.as_mut().filter(|_| !self.once) {
+            publisher.publish_at_stop(&mut ingest);
         }
         let mut api = self.api.as_ref().map(ApiDriver::total);
         if let Some(api) = &mut api {

@@ -6,7 +6,7 @@ use super::ledger_entry::RecordPlace;
 use super::node_filter::NodeFilter;
 use crate::format::{Event, Origin};
 use crate::record::{Parsed, Record};
-use crate::source::api::{AdmittedRow, RowHandler, RowVerdict};
+use crate::source::api::{NewRow, RowHandler, RowVerdict};
 
 pub(super) struct RowDelivery<'a> {
     pub encoder: &'a mut Encoder,
@@ -28,7 +28,7 @@ impl RowHandler for RowDelivery<'_> {
         }
     }
 
-    fn deliver(&mut self, row: AdmittedRow<'_>) {
+    fn deliver(&mut self, row: NewRow<'_>) {
         let time_ms = match row.content {
             Parsed::Record(record) => record.time_ms,
             Parsed::Unreadable { error, .. } => {
@@ -49,14 +49,14 @@ impl RowHandler for RowDelivery<'_> {
         self.missing += u64::from(is_missing);
     }
 
-    fn leave_out(&mut self, row: AdmittedRow<'_>) {
+    fn leave_out(&mut self, row: NewRow<'_>) {
         let (event, place) = self.event(&row);
         self.encoder.leave_out(&event, place);
     }
 }
 
 impl RowDelivery<'_> {
-    fn event<'r>(&self, row: &AdmittedRow<'r>) -> (Event<'r>, RecordPlace) {
+    fn event<'r>(&self, row: &NewRow<'r>) -> (Event<'r>, RecordPlace) {
         let event = Event {
             content: row.content,
             id: row.id,

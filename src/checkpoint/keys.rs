@@ -115,7 +115,7 @@ pub(super) fn prefix(kind: ValueKind, source: &str) -> Vec<u8> {
     format!("{} {} ", kind.name(), quoted(source)).into_bytes()
 }
 
-/// ValueKind and source of a key; `None` for one that this release does not write.
+/// Kind and source of a key; `None` for one that this release does not write.
 pub(super) fn parse(key: &[u8]) -> Option<(ValueKind, String)> {
     if key == META {
         return Some((ValueKind::Meta, String::new()));

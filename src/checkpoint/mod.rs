@@ -17,23 +17,23 @@
 //! - A held lock and a full disk are not damage. Nothing is changed then.
 //! - The state of a newer release is refused and not changed.
 
-mod entry;
 mod error;
 mod keys;
 mod read_source;
 mod recovery;
-mod seal;
 mod sled_db;
+mod source_state;
 mod state_dir;
 mod state_files;
 mod store;
+mod stored_value;
 mod write_batch;
 
 pub(crate) use crate::position::{ApiCursor, FileEntry, Loss, SinkMark};
 #[cfg(test)]
 pub(crate) use crate::position::{Fingerprint, Progress};
-pub use entry::{Commit, LOSSES_MAX, SourceState, StateImage};
 pub use error::{RecoveryStep, StoreError};
+pub use source_state::{Commit, LOSSES_MAX, SourceState, StateImage};
 pub use state_dir::damaged_copies;
 pub use state_files::read_backup;
 pub use store::{Forgotten, Opened, Store, read};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::entry::SourceState;
 use super::keys::{self, ValueKind};
-use super::seal;
 use super::sled_db::{Db, DbError};
+use super::source_state::SourceState;
+use super::stored_value;
 use super::write_batch::SourceHead;
 use crate::position::{
     ActiveInput, AgentUser, ApiCursor, AuditSettings, ClusterNodes, FileEntry, LedgerPosition, Loss, SinkMark,
@@ -51,7 +51,7 @@ fn read_values<T: serde::de::DeserializeOwned>(
 ) -> Result<Vec<T>, DbError> {
     let mut values = Vec::new();
     let mut broken = BTreeSet::new();
-    db.scan(&keys::prefix(kind, source), |key, value| match seal::unseal(key, value) {
+    db.scan(&keys::prefix(kind, source), |key, value| match stored_value::decode(key, value) {
         Ok((value, _)) => values.push(value),
         Err(problem) => {
             broken.insert(format!("{problem:?}"));

@@ -17,14 +17,14 @@ use std::path::Path;
 
 use serde::de::IgnoredAny;
 
-use super::entry::StateImage;
 use super::error::{RecoveryStep, StoreError};
 use super::keys::{self, ValueKind};
 use super::read_source::{OnDamage, read_source};
-use super::seal::{self, UnsealError};
 use super::sled_db::{Db, DbError, remove_files};
+use super::source_state::StateImage;
 use super::state_dir::{self, DAMAGED_COPY, StateDir};
 use super::state_files::{self, Meta, StateFiles};
+use super::stored_value::{self, DecodeError};
 use super::write_batch::{SourceHead, WriteBatch};
 use crate::clock;
 
@@ -71,10 +71,10 @@ fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
         let mut found = FoundSource::default();
         let checked = match kind {
             ValueKind::Meta => {
-                seal::unseal::<Meta>(key, value).map(|(meta, _)| store.agent_id = Some(meta.agent_id))
+                stored_value::decode::<Meta>(key, value).map(|(meta, _)| store.agent_id = Some(meta.agent_id))
             }
             ValueKind::Head => {
-                seal::unseal::<SourceHead>(key, value).map(|(head, _)| found.head = Some(head))
+                stored_value::decode::<SourceHead>(key, value).map(|(head, _)| found.head = Some(head))
             }
             ValueKind::File
             | ValueKind::Mark
@@ -85,8 +85,10 @@ fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
             | ValueKind::User
             | ValueKind::ActiveInput
             | ValueKind::AuditSettings
-            | ValueKind::Ledger => seal::unseal::<IgnoredAny>(key, value).map(|(_, sum)| found.sum = sum),
-            ValueKind::Loss => seal::unseal::<IgnoredAny>(key, value).map(|_| ()),
+            | ValueKind::Ledger => {
+                stored_value::decode::<IgnoredAny>(key, value).map(|(_, sum)| found.sum = sum)
+            }
+            ValueKind::Loss => stored_value::decode::<IgnoredAny>(key, value).map(|_| ()),
         };
         if kind != ValueKind::Meta {
             // A damaged value too shows that its source exists.
@@ -96,8 +98,8 @@ fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
         }
         match checked {
             Ok(()) => {}
-            Err(UnsealError::Newer(version)) => newer = Some(version),
-            Err(UnsealError::Damaged(_)) => store.damaged.push(key.to_vec()),
+            Err(DecodeError::Newer(version)) => newer = Some(version),
+            Err(DecodeError::Damaged(_)) => store.damaged.push(key.to_vec()),
         }
     })
     .map_err(OpenFailure::Failed)?;
@@ -306,7 +308,7 @@ fn timestamp() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::Commit;
+    use super::super::source_state::Commit;
     use super::super::store::{Opened, Store};
     use super::*;
     use crate::position::{FileEntry, Progress, SinkMark};

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::StateImage;
 use super::error::StoreError;
-use super::seal::{self, UnsealError};
+use super::source_state::StateImage;
 use super::state_dir::StateDir;
+use super::stored_value::{self, DecodeError};
 use std::path::Path;
 
 pub(super) const META: &str = "meta.json";
@@ -67,7 +67,7 @@ impl StateFiles {
 /// there is none that can be read.
 pub fn read_backup(state_dir: &Path) -> Option<StateImage> {
     let bytes = std::fs::read(state_dir.join(BACKUP)).ok()?;
-    seal::unseal(BACKUP.as_bytes(), &bytes).ok().map(|(image, _)| image)
+    stored_value::decode(BACKUP.as_bytes(), &bytes).ok().map(|(image, _)| image)
 }
 
 /// Reads one of the files. Damage is not an error but [`StateFile::Damaged`].
@@ -78,16 +78,16 @@ fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Result<St
     let Some(bytes) = dir.read(name)? else {
         return Ok(StateFile::Missing);
     };
-    match seal::unseal(name.as_bytes(), &bytes) {
+    match stored_value::decode(name.as_bytes(), &bytes) {
         Ok((value, _)) => Ok(StateFile::Value(value)),
-        Err(UnsealError::Newer(found)) => Err(StoreError::Newer { path: dir.path.join(name), found }),
-        Err(UnsealError::Damaged(problem)) => Ok(StateFile::Damaged(problem)),
+        Err(DecodeError::Newer(found)) => Err(StoreError::Newer { path: dir.path.join(name), found }),
+        Err(DecodeError::Damaged(problem)) => Ok(StateFile::Damaged(problem)),
     }
 }
 
 /// Writes `meta.json` in this release's version, unless it has that content.
 pub(super) fn write_meta(dir: &StateDir, meta: &Meta) -> Result<(), StoreError> {
-    let bytes = sealed(dir, META, meta)?;
+    let bytes = encoded(dir, META, meta)?;
     if dir.read(META)?.is_some_and(|old| old == bytes) {
         return Ok(());
     }
@@ -95,10 +95,12 @@ pub(super) fn write_meta(dir: &StateDir, meta: &Meta) -> Result<(), StoreError> 
 }
 
 pub(super) fn write_image(dir: &StateDir, image: &StateImage) -> Result<(), StoreError> {
-    dir.replace(BACKUP, &sealed(dir, BACKUP, image)?)
+    dir.replace(BACKUP, &encoded(dir, BACKUP, image)?)
 }
 
-fn sealed(dir: &StateDir, name: &'static str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    let sealed = seal::seal(name.as_bytes(), value);
-    sealed.map(|(bytes, _)| bytes).map_err(|error| StoreError::io("write", dir.path.join(name), error.into()))
+fn encoded(dir: &StateDir, name: &'static str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    let encoded = stored_value::encode(name.as_bytes(), value);
+    encoded
+        .map(|(bytes, _)| bytes)
+        .map_err(|error| StoreError::io("write", dir.path.join(name), error.into()))
 }

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::entry::{Commit, SourceState, StateImage};
 use super::error::{RecoveryStep, StoreError};
 use super::read_source::{OnDamage, read_source};
 use super::recovery::{RecoveredStore, recover};
 use super::sled_db::{Db, DbError};
+use super::source_state::{Commit, SourceState, StateImage};
 use super::state_dir::{self, StateDir};
 use super::state_files::{self, StateFiles};
 use super::write_batch::{SourceHead, WriteBatch};

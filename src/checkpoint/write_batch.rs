@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Commit, LOSSES_MAX, SourceState};
 use super::keys::{self, ValueKind};
-use super::seal;
 use super::sled_db::{Db, DbError};
+use super::source_state::{Commit, LOSSES_MAX, SourceState};
+use super::stored_value;
 use crate::position::{Progress, SinkMark};
 
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug, Default)]
@@ -44,13 +44,13 @@ impl WriteBatch<'_> {
         let mut rotated = false;
         self.put_progress(&mut head, source, &commit.progress)?;
         if let Some(ledger) = &commit.ledger {
-            self.put_summed(&mut head, keys::ledger(source), ledger)?;
+            self.put_checksummed(&mut head, keys::ledger(source), ledger)?;
         }
         for mark in &commit.marks {
             let key = keys::mark(source, &mark.sink);
-            let old = self.current(&key)?.and_then(|old| seal::unseal::<SinkMark>(&key, &old).ok());
+            let old = self.current(&key)?.and_then(|old| stored_value::decode::<SinkMark>(&key, &old).ok());
             rotated |= old.is_none_or(|(old, _)| old.rotation != mark.rotation);
-            self.put_summed(&mut head, key, mark)?;
+            self.put_checksummed(&mut head, key, mark)?;
         }
         for loss in &commit.progress.losses {
             self.put(keys::loss(source, head.losses_total), loss)?;
@@ -108,10 +108,10 @@ impl WriteBatch<'_> {
         let mut head = SourceHead { sum: 0, ..head };
         self.put_progress(&mut head, source, &progress)?;
         if let Some(ledger) = ledger {
-            self.put_summed(&mut head, keys::ledger(source), ledger)?;
+            self.put_checksummed(&mut head, keys::ledger(source), ledger)?;
         }
         for mark in marks {
-            self.put_summed(&mut head, keys::mark(source, &mark.sink), mark)?;
+            self.put_checksummed(&mut head, keys::mark(source, &mark.sink), mark)?;
         }
         let first = head.losses_total.saturating_sub(losses.len() as u64);
         for (number, loss) in (first..).zip(losses) {
@@ -129,7 +129,7 @@ impl WriteBatch<'_> {
     ) -> Result<(), DbError> {
         let Progress {
             files,
-            forget,
+            forgotten_files,
             losses: _,
             positions_pending: _,
             api,
@@ -141,35 +141,35 @@ impl WriteBatch<'_> {
             entries: _,
         } = progress;
         for file in files {
-            self.put_summed(head, keys::file(source, file.key), file)?;
+            self.put_checksummed(head, keys::file(source, file.key), file)?;
             head.next_key = head.next_key.max(file.key.saturating_add(1));
         }
-        for &file in forget {
-            self.remove_summed(head, keys::file(source, file))?;
+        for &file in forgotten_files {
+            self.remove_checksummed(head, keys::file(source, file))?;
         }
         if let Some(cursor) = api {
-            self.put_summed(head, keys::cursor(source), cursor)?;
+            self.put_checksummed(head, keys::cursor(source), cursor)?;
         }
         if let Some(cursor) = api_other_nodes {
-            self.put_summed(head, keys::other_nodes(source), cursor)?;
+            self.put_checksummed(head, keys::other_nodes(source), cursor)?;
         }
         if let Some(nodes) = nodes {
-            self.put_summed(head, keys::nodes(source), nodes)?;
+            self.put_checksummed(head, keys::nodes(source), nodes)?;
         }
         if let Some(user) = agent_user {
-            self.put_summed(head, keys::user(source), user)?;
+            self.put_checksummed(head, keys::user(source), user)?;
         }
         if let Some(active_input) = active_input {
-            self.put_summed(head, keys::active_input(source), active_input)?;
+            self.put_checksummed(head, keys::active_input(source), active_input)?;
         }
         if let Some(settings) = audit_settings {
-            self.put_summed(head, keys::audit_settings(source), settings)?;
+            self.put_checksummed(head, keys::audit_settings(source), settings)?;
         }
         Ok(())
     }
 
     pub(super) fn put(&mut self, key: Vec<u8>, value: &impl Serialize) -> Result<u64, DbError> {
-        let (bytes, sum) = seal::seal(&key, value).map_err(|error| DbError::Io(error.into()))?;
+        let (bytes, sum) = stored_value::encode(&key, value).map_err(|error| DbError::Io(error.into()))?;
         self.values.insert(key, Some(bytes));
         Ok(sum)
     }
@@ -201,7 +201,7 @@ impl WriteBatch<'_> {
         if self.values.is_empty() { Ok(self.heads) } else { self.apply() }
     }
 
-    fn put_summed(
+    fn put_checksummed(
         &mut self,
         head: &mut SourceHead,
         key: Vec<u8>,
@@ -213,7 +213,7 @@ impl WriteBatch<'_> {
         Ok(())
     }
 
-    fn remove_summed(&mut self, head: &mut SourceHead, key: Vec<u8>) -> Result<(), DbError> {
+    fn remove_checksummed(&mut self, head: &mut SourceHead, key: Vec<u8>) -> Result<(), DbError> {
         head.sum = head.sum.wrapping_sub(self.sum_of(&key)?);
         self.values.insert(key, None);
         Ok(())
@@ -224,7 +224,7 @@ impl WriteBatch<'_> {
         let Some(bytes) = self.current(key)? else {
             return Ok(0);
         };
-        match seal::unseal::<IgnoredAny>(key, &bytes) {
+        match stored_value::decode::<IgnoredAny>(key, &bytes) {
             Ok((_, sum)) => Ok(sum),
             Err(problem) => {
                 Err(DbError::Damaged(format!("a value was damaged since the store was opened: {problem:?}")))

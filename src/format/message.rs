@@ -2,7 +2,7 @@
 
 use super::affected;
 use super::buffer::EventBuffer;
-use crate::record::cursor::Cursor;
+use crate::record::json_cursor::JsonCursor;
 use crate::record::{Record, Shape, Text, Token, object};
 
 /// Maximum number of objects in the sentence.
@@ -54,7 +54,7 @@ fn for_first_elements<'a>(list: Token<'a>, mut each: impl FnMut(Token<'a>)) {
     if list.is_object() {
         return each(list);
     }
-    let mut cursor = Cursor::new(list.raw());
+    let mut cursor = JsonCursor::new(list.raw());
     cursor.enter();
     for _ in 0..=OBJECTS_MAX {
         if !cursor.more() {

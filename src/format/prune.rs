@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::buffer::EventBuffer;
-use crate::record::{cursor::Cursor, scan};
+use crate::record::{json_cursor::JsonCursor, scan};
 
 /// Writes a JSON value without white space, null, `""`, `{}`, `[]`, and containers of only these. If nothing
 /// is left, nothing is written. Otherwise `begin` writes what is before the value. Lists of 16 MiB are
@@ -50,7 +50,7 @@ impl<B: FnOnce(&mut EventBuffer)> Pruner<'_, '_, B> {
                 }
             }
             Some(_) => {
-                let mut cursor = Cursor::new(&self.text[start..]);
+                let mut cursor = JsonCursor::new(&self.text[start..]);
                 let value = cursor.value();
                 self.at = start + value.len();
                 if !matches!(value, "\"\"" | "null") {

@@ -4,7 +4,7 @@ use super::escape::escape_long;
 use super::kind::RAW_START;
 use super::{Event, EventBuffer, Origin};
 use crate::notice::Notice;
-use crate::record::cursor::Cursor;
+use crate::record::json_cursor::JsonCursor;
 use crate::record::{Parsed, compact, time};
 
 /// Writes `event_id` before the members of the record. Only ambiguous members are removed: all but the last
@@ -60,7 +60,7 @@ impl Raw {
 
 /// Writes the members of a record except `event_id`, and the closing brace.
 fn members(record: &str, out: &mut EventBuffer) {
-    let mut cursor = Cursor::new(record);
+    let mut cursor = JsonCursor::new(record);
     cursor.enter();
     let mut first = true;
     while cursor.more() {

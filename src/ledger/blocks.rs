@@ -7,10 +7,10 @@ use super::tree::TreeHash;
 /// Entries of a block. A full block is a full subtree of this level of the tree.
 pub(super) const BLOCK_ENTRIES: u64 = 256;
 pub(super) const BLOCK_LEVEL: u32 = BLOCK_ENTRIES.trailing_zeros();
-/// Blocks of a group: as many as a segment has.
-pub(super) const GROUP_BLOCKS: usize = 256;
-/// Length of a block's record.
-pub(super) const RECORD_BYTES: usize = 88;
+/// Blocks of a segment, see `segments`.
+pub(super) const SEGMENT_BLOCKS: usize = 256;
+/// Length of a block's summary.
+pub(super) const BLOCK_SUMMARY_BYTES: usize = 88;
 /// Blocks whose keys are kept in memory, 4 KiB each: events that come again are mostly young.
 const CACHED_BLOCKS: usize = 64;
 
@@ -53,12 +53,12 @@ pub(super) struct Spans {
     /// Offsets of records of files that have no time.
     offsets: Span,
     /// Some entry has no time.
-    timeless: bool,
+    untimed: bool,
 }
 
 impl Default for Spans {
     fn default() -> Spans {
-        Spans { file: Span::EMPTY, api: Span::EMPTY, offsets: Span::EMPTY, timeless: false }
+        Spans { file: Span::EMPTY, api: Span::EMPTY, offsets: Span::EMPTY, untimed: false }
     }
 }
 
@@ -73,14 +73,14 @@ impl Spans {
             (Some(Lookup::Offset(offset)), _) => self.offsets.add_value(offset as i64),
             (None, _) => {}
         }
-        self.timeless |= entry.flags & NO_TIME != 0;
+        self.untimed |= entry.flags & NO_TIME != 0;
     }
 
     fn join(&mut self, other: Spans) {
         self.file.add(other.file);
         self.api.add(other.api);
         self.offsets.add(other.offsets);
-        self.timeless |= other.timeless;
+        self.untimed |= other.untimed;
     }
 
     fn may_hold(&self, lookup: Lookup) -> bool {
@@ -105,56 +105,57 @@ pub(super) struct SpanIndex {
     /// Of files and of the API.
     times: Vec<(Span, Span)>,
     /// The blocks with entries that have no time, and their offsets.
-    timeless: Vec<(u64, Span)>,
-    groups: Vec<Spans>,
+    untimed: Vec<(u64, Span)>,
+    segments: Vec<Spans>,
 }
 
 impl SpanIndex {
-    /// `first` is a multiple of [`GROUP_BLOCKS`].
+    /// `first` is a multiple of [`SEGMENT_BLOCKS`].
     pub(super) fn starting_at(first: u64) -> SpanIndex {
         SpanIndex { first, ..SpanIndex::default() }
     }
 
     pub(super) fn push(&mut self, spans: Spans) {
         let at = self.times.len();
-        if spans.timeless {
-            self.timeless.push((self.first + at as u64, spans.offsets));
+        if spans.untimed {
+            self.untimed.push((self.first + at as u64, spans.offsets));
         }
         self.times.push((spans.file, spans.api));
-        if at.is_multiple_of(GROUP_BLOCKS) {
-            self.groups.push(spans);
-        } else if let Some(group) = self.groups.last_mut() {
-            group.join(spans);
+        if at.is_multiple_of(SEGMENT_BLOCKS) {
+            self.segments.push(spans);
+        } else if let Some(segment) = self.segments.last_mut() {
+            segment.join(spans);
         }
     }
 
-    /// Drops the first group, which is full.
-    pub(super) fn drop_group(&mut self) {
-        self.times.drain(..GROUP_BLOCKS);
-        self.groups.remove(0);
-        self.first += GROUP_BLOCKS as u64;
-        self.timeless.retain(|(block, _)| *block >= self.first);
+    /// Drops the first segment, which is full.
+    pub(super) fn drop_segment(&mut self) {
+        self.times.drain(..SEGMENT_BLOCKS);
+        self.segments.remove(0);
+        self.first += SEGMENT_BLOCKS as u64;
+        self.untimed.retain(|(block, _)| *block >= self.first);
     }
 
-    /// Of all blocks and of the one that is not full.
-    pub(super) fn all(&self, begun: Spans) -> Spans {
-        let mut all = begun;
-        self.groups.iter().for_each(|group| all.join(*group));
+    /// Of all blocks. `partial`: the spans of the block that is not full.
+    pub(super) fn all(&self, partial: Spans) -> Spans {
+        let mut all = partial;
+        self.segments.iter().for_each(|segment| all.join(*segment));
         all
     }
 
     /// Numbers of the blocks that may hold such an entry, newest first.
     pub(super) fn candidates(&self, lookup: Lookup) -> impl Iterator<Item = u64> {
-        let timeless = self.timeless.iter().rev().filter(move |(_, offsets)| match lookup {
+        let untimed = self.untimed.iter().rev().filter(move |(_, offsets)| match lookup {
             Lookup::Time(_) => false,
             Lookup::Offset(offset) => offsets.contains(offset as i64),
         });
         let timed = matches!(lookup, Lookup::Time(_));
-        let groups =
-            (0..self.groups.len()).rev().filter(move |group| timed && self.groups[*group].may_hold(lookup));
-        let timed = groups.flat_map(move |group| {
-            let from = group * GROUP_BLOCKS;
-            let to = (from + GROUP_BLOCKS).min(self.times.len());
+        let segments = (0..self.segments.len())
+            .rev()
+            .filter(move |segment| timed && self.segments[*segment].may_hold(lookup));
+        let timed = segments.flat_map(move |segment| {
+            let from = segment * SEGMENT_BLOCKS;
+            let to = (from + SEGMENT_BLOCKS).min(self.times.len());
             (from..to).rev().filter_map(move |at| {
                 let (file, api) = self.times[at];
                 let holds = match lookup {
@@ -164,49 +165,49 @@ impl SpanIndex {
                 holds.then_some(self.first + at as u64)
             })
         });
-        timeless.map(|(block, _)| *block).chain(timed)
+        untimed.map(|(block, _)| *block).chain(timed)
     }
 
     /// Numbers of the blocks with entries that have no time, newest first.
-    pub(super) fn timeless(&self) -> impl Iterator<Item = u64> {
-        self.timeless.iter().rev().map(|(block, _)| *block)
+    pub(super) fn untimed(&self) -> impl Iterator<Item = u64> {
+        self.untimed.iter().rev().map(|(block, _)| *block)
     }
 }
 
 /// What is stored of a full block.
-pub(super) struct BlockRecord {
+pub(super) struct BlockSummary {
     pub spans: Spans,
     pub hash: TreeHash,
 }
 
-impl BlockRecord {
-    pub(super) fn to_bytes(&self) -> [u8; RECORD_BYTES] {
-        let Spans { file, api, offsets, timeless } = self.spans;
-        let mut bytes = [0; RECORD_BYTES];
+impl BlockSummary {
+    pub(super) fn to_bytes(&self) -> [u8; BLOCK_SUMMARY_BYTES] {
+        let Spans { file, api, offsets, untimed } = self.spans;
+        let mut bytes = [0; BLOCK_SUMMARY_BYTES];
         for (at, number) in
             [file.min, file.max, api.min, api.max, offsets.min, offsets.max].iter().enumerate()
         {
             bytes[8 * at..8 * at + 8].copy_from_slice(&number.to_be_bytes());
         }
-        bytes[55] = u8::from(timeless);
+        bytes[55] = u8::from(untimed);
         bytes[56..].copy_from_slice(&self.hash);
         bytes
     }
 
-    pub(super) fn hash_from(bytes: &[u8; RECORD_BYTES]) -> TreeHash {
+    pub(super) fn hash_from(bytes: &[u8; BLOCK_SUMMARY_BYTES]) -> TreeHash {
         let mut hash = [0; 32];
         hash.copy_from_slice(&bytes[56..]);
         hash
     }
 
-    pub(super) fn spans_from(bytes: &[u8; RECORD_BYTES]) -> Spans {
+    pub(super) fn spans_from(bytes: &[u8; BLOCK_SUMMARY_BYTES]) -> Spans {
         let number = |at: usize| {
             let mut number = [0; 8];
             number.copy_from_slice(&bytes[8 * at..8 * at + 8]);
             i64::from_be_bytes(number)
         };
         let span = |at: usize| Span { min: number(at), max: number(at + 1) };
-        Spans { file: span(0), api: span(2), offsets: span(4), timeless: bytes[55] != 0 }
+        Spans { file: span(0), api: span(2), offsets: span(4), untimed: bytes[55] != 0 }
     }
 }
 

@@ -1,4 +1,4 @@
-use super::blocks::RECORD_BYTES;
+use super::blocks::BLOCK_SUMMARY_BYTES;
 use super::check::*;
 use super::finding::{CheckpointName, LedgerFinding};
 use super::note::Checkpoint;
@@ -18,14 +18,14 @@ pub(super) fn signer(seed: u8) -> Signer {
     Signer::new("confluence-audit-agent/7f3d", &[seed; 32]).unwrap()
 }
 
-/// A ledger that was sealed at these sizes, and has 50 entries more.
-pub(super) fn sealed(dir: &Path, sizes: &[u64]) {
+/// A ledger that was signed at these sizes, and has 50 entries more.
+pub(super) fn signed_ledger(dir: &Path, sizes: &[u64]) {
     let (ledger, _) = SharedLedger::open(dir, &LedgerPosition::default(), Limits::NONE).unwrap();
     let mut checkpoints = Checkpoints::open(dir, ORIGIN, signer(1)).unwrap();
     let mut at = 0;
     for size in sizes {
         ledger.append(&(at..*size).map(nth).collect::<Vec<_>>());
-        checkpoints.seal(&ledger.commit().unwrap().unwrap()).unwrap();
+        checkpoints.sign(&ledger.commit().unwrap().unwrap()).unwrap();
         at = *size;
     }
     ledger.append(&(at..at + 50).map(nth).collect::<Vec<_>>());
@@ -89,7 +89,7 @@ fn tampering_is_found_and_named() {
         ("an entry of the tail that nothing signed", |bytes| bytes[1310 * 80 + 50] ^= 1, vec![]),
     ];
     let dir = tempfile::tempdir().unwrap();
-    sealed(dir.path(), &SIZES);
+    signed_ledger(dir.path(), &SIZES);
     let path = segments::path(dir.path(), 0);
     let right = std::fs::read(&path).unwrap();
     for (name, tamper, expected) in cases {
@@ -110,7 +110,7 @@ fn tampering_is_found_and_named() {
 #[test]
 fn an_entry_that_is_removed_is_found() {
     let dir = tempfile::tempdir().unwrap();
-    sealed(dir.path(), &[1280]);
+    signed_ledger(dir.path(), &[1280]);
     let path = segments::path(dir.path(), 0);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes.drain(600 * 80..601 * 80);
@@ -124,7 +124,7 @@ fn an_entry_that_is_removed_is_found() {
 #[test]
 fn a_segment_that_is_replaced_is_found() {
     let dir = tempfile::tempdir().unwrap();
-    sealed(dir.path(), &[131_100]);
+    signed_ledger(dir.path(), &[131_100]);
     let middle = segments::path(dir.path(), 65_536);
     let right = std::fs::read(&middle).unwrap();
     std::fs::copy(segments::path(dir.path(), 0), &middle).unwrap();
@@ -139,7 +139,7 @@ fn a_segment_that_is_replaced_is_found() {
 #[test]
 fn wrong_checkpoints_are_named() {
     let dir = tempfile::tempdir().unwrap();
-    sealed(dir.path(), &SIZES);
+    signed_ledger(dir.path(), &SIZES);
     let reader = LedgerReader::open(dir.path()).unwrap().unwrap();
     let notes = reader.checkpoints().unwrap();
     let write = |notes: &[String]| {
@@ -193,8 +193,8 @@ fn wrong_checkpoints_are_named() {
 #[test]
 fn a_checkpoint_from_elsewhere_shows_an_older_ledger() {
     let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    sealed(dir.path(), &SIZES);
-    sealed(old.path(), &SIZES[..3]);
+    signed_ledger(dir.path(), &SIZES);
+    signed_ledger(old.path(), &SIZES[..3]);
     let notes = LedgerReader::open(dir.path()).unwrap().unwrap().checkpoints().unwrap();
     assert_eq!(checked(dir.path(), &notes).findings, []);
     let missing = LedgerFinding::EntriesMissing { entries: 550..1300 };
@@ -209,7 +209,7 @@ fn a_checkpoint_from_elsewhere_shows_an_older_ledger() {
         checkpoints = Checkpoints::open(old.path(), ORIGIN, signer(1));
     }
     ledger.append(&(5000..6000).map(nth).collect::<Vec<_>>());
-    checkpoints.unwrap().seal(&ledger.commit().unwrap().unwrap()).unwrap();
+    checkpoints.unwrap().sign(&ledger.commit().unwrap().unwrap()).unwrap();
     let (given, with) = (CheckpointName::Given(4), CheckpointName::Ledger(4));
     let fifth = CheckpointName::Given(5);
     assert_eq!(
@@ -224,13 +224,13 @@ fn what_a_running_agent_adds_meanwhile_is_no_finding() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = SharedLedger::open(dir.path(), &LedgerPosition::default(), Limits::NONE).unwrap();
     let mut checkpoints = Checkpoints::open(dir.path(), ORIGIN, signer(1)).unwrap();
-    let mut seal = |range: Range<u64>| {
+    let mut sign = |range: Range<u64>| {
         ledger.append(&range.map(nth).collect::<Vec<_>>());
-        checkpoints.seal(&ledger.commit().unwrap().unwrap()).unwrap()
+        checkpoints.sign(&ledger.commit().unwrap().unwrap()).unwrap()
     };
-    let mut given = vec![seal(0..300)];
+    let mut given = vec![sign(0..300)];
     let reader = LedgerReader::open(dir.path()).unwrap().unwrap();
-    given.push(seal(300..900));
+    given.push(sign(300..900));
     let keys = [signer(1).verifier()];
     let without = check(&reader, &keys, &given[..1], &mut |_| {}).unwrap();
     assert_eq!((without.findings, without.entries, without.vouched), (vec![], 0..300, 300));
@@ -241,7 +241,7 @@ fn what_a_running_agent_adds_meanwhile_is_no_finding() {
 #[test]
 fn dropped_entries_are_covered_by_their_stored_hashes() {
     let dir = tempfile::tempdir().unwrap();
-    sealed(dir.path(), &[100, 65_600, 65_900]);
+    signed_ledger(dir.path(), &[100, 65_600, 65_900]);
     std::fs::remove_file(segments::path(dir.path(), 0)).unwrap();
     let check = checked(dir.path(), &[]);
     assert_eq!((check.findings, check.entries, check.vouched), (vec![], 65_536..65_950, 65_900));
@@ -250,7 +250,7 @@ fn dropped_entries_are_covered_by_their_stored_hashes() {
     // A block that nobody can make again any more.
     let blocks = dir.path().join("blocks");
     let mut bytes = std::fs::read(&blocks).unwrap();
-    bytes[6 * RECORD_BYTES - 1] ^= 1;
+    bytes[6 * BLOCK_SUMMARY_BYTES - 1] ^= 1;
     std::fs::write(&blocks, bytes).unwrap();
     assert_eq!(checked(dir.path(), &[]).findings, [altered(0..65_600)]);
 }

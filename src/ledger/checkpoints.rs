@@ -7,7 +7,7 @@
 //! ```
 
 use super::note::{Checkpoint, Signature, Signer, split_notes};
-use super::reader::{ALL_CHECKPOINTS, LedgerReader};
+use super::reader::{ALL_CHECKPOINTS, LedgerReader, source_name};
 use super::segments::{self, read_text};
 use super::subtrees::{either, has_root};
 use super::tiles::LATEST_CHECKPOINT;
@@ -24,7 +24,7 @@ const ORIGIN: &str = "origin";
 
 /// Why a checkpoint was not signed.
 #[derive(Debug, thiserror::Error)]
-pub enum SealError {
+pub enum SignError {
     #[error("failed to {verb} `{}`", path.display())]
     Io { verb: &'static str, path: PathBuf, source: io::Error },
     /// The ledger is not a continuation of what was signed. It has to go on as a new log: see [`begin_new_log`].
@@ -32,9 +32,9 @@ pub enum SealError {
     Inconsistent(String),
 }
 
-impl SealError {
-    fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SealError {
-        move |source| SealError::Io { verb, path: path.to_owned(), source }
+impl SignError {
+    fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SignError {
+        move |source| SignError::Io { verb, path: path.to_owned(), source }
     }
 }
 
@@ -48,7 +48,8 @@ pub fn key_name(agent_id: &str) -> String {
 /// # Errors
 /// The number cannot be read.
 pub fn origin(dir: &Path, agent_id: &str) -> io::Result<String> {
-    let source = dir.file_name().unwrap_or_default().to_string_lossy();
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let source = source_name(&name).unwrap_or_else(|| name.into_owned());
     let origin = format!("{}/{agent_id}/{source}", crate::NAME);
     Ok(match log_number(dir)? {
         1 => origin,
@@ -92,7 +93,7 @@ pub fn begin_new_log(dir: &Path, size: u64) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// Copies the first `size` entries of a ledger, and the records of their blocks.
+/// Copies the first `size` entries of a ledger, and the summaries of their blocks.
 fn copy(from: &Path, to: &Path, size: u64) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(to.join(segments::ENTRIES))?;
     let copy = |from: PathBuf, to: PathBuf| match std::fs::copy(&from, &to) {
@@ -118,7 +119,7 @@ fn copy(from: &Path, to: &Path, size: u64) -> io::Result<()> {
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn sealed_size(dir: &Path) -> io::Result<Option<u64>> {
+pub fn signed_size(dir: &Path) -> io::Result<Option<u64>> {
     let mut notes = split_notes(&read_text(&dir.join(ALL_CHECKPOINTS))?);
     notes.push(read_text(&dir.join(LATEST_CHECKPOINT))?);
     Ok(notes.iter().filter_map(|note| Some(Checkpoint::parse(note)?.size)).max())
@@ -142,21 +143,21 @@ impl Checkpoints {
     ///
     /// # Errors
     /// A file cannot be read or written, or the ledger is not a continuation of its last checkpoint.
-    pub fn open(dir: &Path, origin: &str, signer: Signer) -> Result<Checkpoints, SealError> {
+    pub fn open(dir: &Path, origin: &str, signer: Signer) -> Result<Checkpoints, SignError> {
         let path = dir.join(ALL_CHECKPOINTS);
-        let failed = |verb| SealError::io(verb, &path);
+        let failed = |verb| SignError::io(verb, &path);
         let file = segments::open(&path, OFlags::RDWR | OFlags::CREATE).map_err(failed("open"))?;
         let notes = split_notes(&read_text(&path).map_err(failed("read"))?);
         let length = notes.iter().map(|note| note.len() as u64).sum();
         let origin = origin.to_owned();
         let mut checkpoints = Checkpoints { dir: dir.to_owned(), origin, signer, file, length, last: None };
         let latest = dir.join(LATEST_CHECKPOINT);
-        let latest = read_text(&latest).map_err(SealError::io("read", &latest))?;
+        let latest = read_text(&latest).map_err(SignError::io("read", &latest))?;
         if let Some(note) = notes.last() {
             checkpoints.last = Some((checkpoints.continued(note)?, note.clone()));
         }
         if !latest.is_empty() && !notes.contains(&latest) {
-            return Err(SealError::Inconsistent(format!(
+            return Err(SignError::Inconsistent(format!(
                 "the last checkpoint in `{}` is not in `{}`",
                 dir.join(LATEST_CHECKPOINT).display(),
                 path.display()
@@ -174,8 +175,8 @@ impl Checkpoints {
     }
 
     /// The checkpoint in a stored note, if the ledger begins with what it says.
-    fn continued(&self, note: &str) -> Result<Checkpoint, SealError> {
-        let inconsistent = |text: String| Err(SealError::Inconsistent(text));
+    fn continued(&self, note: &str) -> Result<Checkpoint, SignError> {
+        let inconsistent = |text: String| Err(SignError::Inconsistent(text));
         let path = self.dir.join(ALL_CHECKPOINTS);
         let Some(last) = Checkpoint::parse(note) else {
             return inconsistent(format!("the last checkpoint in `{}` cannot be read", path.display()));
@@ -189,12 +190,12 @@ impl Checkpoints {
         if self.signer.verifier().signature(note) == Signature::Invalid {
             return inconsistent("the last checkpoint was changed after it was signed".to_owned());
         }
-        let reader = LedgerReader::open(&self.dir).map_err(SealError::io("read", &self.dir))?;
+        let reader = LedgerReader::open(&self.dir).map_err(SignError::io("read", &self.dir))?;
         let has_root = match reader {
             Some(reader) => has_root(&reader, last.size, &last.root),
             None => Ok(false),
         };
-        if !has_root.map_err(SealError::io("read", &self.dir))? {
+        if !has_root.map_err(SignError::io("read", &self.dir))? {
             return inconsistent(format!(
                 "the first {} entries of the ledger are not those of its last checkpoint",
                 last.size
@@ -204,7 +205,7 @@ impl Checkpoints {
     }
 
     /// Adds the signature of a new key to the last checkpoint.
-    fn sign_beside(&mut self) -> Result<(), SealError> {
+    fn sign_beside(&mut self) -> Result<(), SignError> {
         let Some((checkpoint, note)) = &self.last else {
             return Ok(());
         };
@@ -227,9 +228,9 @@ impl Checkpoints {
     ///
     /// # Errors
     /// A file cannot be read or written, or the position does not continue what was signed before. Then nothing is signed.
-    pub fn seal(&mut self, position: &LedgerPosition) -> Result<String, SealError> {
+    pub fn sign(&mut self, position: &LedgerPosition) -> Result<String, SignError> {
         let Some(edge) = Edge::new(position.size, position.edge.clone()) else {
-            return Err(SealError::Inconsistent("the edge of the tree does not fit its size".to_owned()));
+            return Err(SignError::Inconsistent("the edge of the tree does not fit its size".to_owned()));
         };
         let checkpoint = Checkpoint { origin: self.origin.clone(), size: edge.size(), root: edge.root() };
         if let Some((last, note)) = &self.last {
@@ -242,8 +243,8 @@ impl Checkpoints {
         self.store(checkpoint, note)
     }
 
-    fn ensure_extends(&self, last: &Checkpoint, next: &Checkpoint) -> Result<(), SealError> {
-        let failed = |error| SealError::io("read", &self.dir)(error);
+    fn ensure_extends(&self, last: &Checkpoint, next: &Checkpoint) -> Result<(), SignError> {
+        let failed = |error| SignError::io("read", &self.dir)(error);
         let (old, new) = ((last.size, &last.root), (next.size, &next.root));
         let extends = match LedgerReader::open(&self.dir).map_err(failed)? {
             _ if old.0 > new.0 => false,
@@ -260,14 +261,14 @@ impl Checkpoints {
         if extends {
             return Ok(());
         }
-        Err(SealError::Inconsistent(format!(
+        Err(SignError::Inconsistent(format!(
             "the ledger with {} entries does not continue the signed checkpoint with {} entries",
             next.size, last.size
         )))
     }
 
     /// Stores a note durably: first in the list, then as the latest one.
-    fn store(&mut self, checkpoint: Checkpoint, note: String) -> Result<String, SealError> {
+    fn store(&mut self, checkpoint: Checkpoint, note: String) -> Result<String, SignError> {
         let path = self.dir.join(ALL_CHECKPOINTS);
         let append = || {
             // What a failed or killed call has left.
@@ -275,7 +276,7 @@ impl Checkpoints {
             self.file.write_all_at(note.as_bytes(), self.length)?;
             self.file.sync_all()
         };
-        append().map_err(SealError::io("write", &path))?;
+        append().map_err(SignError::io("write", &path))?;
         replace(&self.dir, &note)?;
         self.length += note.len() as u64;
         self.last = Some((checkpoint, note.clone()));
@@ -284,7 +285,7 @@ impl Checkpoints {
 }
 
 /// Makes a note the latest one.
-fn replace(dir: &Path, note: &str) -> Result<(), SealError> {
+fn replace(dir: &Path, note: &str) -> Result<(), SignError> {
     let path = dir.join(LATEST_CHECKPOINT);
     let replace = || {
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
@@ -293,7 +294,7 @@ fn replace(dir: &Path, note: &str) -> Result<(), SealError> {
         file.persist(&path).map_err(|error| error.error)?;
         File::open(dir)?.sync_all()
     };
-    replace().map_err(SealError::io("write", &path))
+    replace().map_err(SignError::io("write", &path))
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ pub const SELF_POLL: u8 = 1;
 pub const UNREADABLE: u8 = 2;
 /// The record has no time; `time_ms` is 0.
 pub const NO_TIME: u8 = 4;
-/// The row came by the API of a Data Center before 7.5, which tells less of an event. `file` and `offset` hold 96 bits
-/// of what the row has in common with the row of the newer API.
+/// The row came by the legacy API (Data Center before 7.5), which returns fewer fields. `file` and `offset` hold 96 bits
+/// of its cross-route id, by which the row of the newer API is recognised.
 pub const LEGACY_ROW: u8 = 8;
 /// The event was found in an output after a kill, in a format that carries no original. The digest is zero.
 pub const NO_DIGEST: u8 = 16;
@@ -118,17 +118,17 @@ impl Entry {
         })
     }
 
-    /// What the entry is found by: the event's id; also its id and offset, if it is a record of a file without a time; and
-    /// for a row of the old API what it has in common with a newer row.
+    /// What the entry is found by: the event's id; also its id and offset, if it is a record of a file without a time;
+    /// also its cross-route id, if it is a row of the legacy API.
     pub(super) fn keys(&self) -> impl Iterator<Item = u128> {
         let id = (self.id != 0).then_some(self.id);
-        let timeless = self.is_timeless_line().then(|| timeless_key(EventId(self.id), self.offset));
+        let untimed = self.is_untimed_line().then(|| untimed_key(EventId(self.id), self.offset));
         let cross_route_id = u128::from(self.file) << 64 | u128::from(self.offset);
         let cross_route_id = (self.flags & LEGACY_ROW != 0).then_some(cross_route_id);
-        [id, timeless, cross_route_id].into_iter().flatten()
+        [id, untimed, cross_route_id].into_iter().flatten()
     }
 
-    fn is_timeless_line(&self) -> bool {
+    fn is_untimed_line(&self) -> bool {
         self.id != 0 && self.input == EntryInput::File && self.flags & NO_TIME != 0
     }
 
@@ -137,10 +137,10 @@ impl Entry {
         if self.flags & NO_TIME == 0 {
             return Some(Lookup::Time(self.time_ms));
         }
-        self.is_timeless_line().then_some(Lookup::Offset(self.offset))
+        self.is_untimed_line().then_some(Lookup::Offset(self.offset))
     }
 
-    /// Stores what a row of the old API has in common with a row of the newer one.
+    /// Stores the cross-route id of a row of the legacy API.
     pub fn set_cross_route_id(&mut self, cross_route_id: EventId) {
         let key = cross_route_key(cross_route_id);
         self.flags |= LEGACY_ROW;
@@ -148,13 +148,13 @@ impl Entry {
     }
 }
 
-/// Of a record of a file that has no time. The same bytes may be written again as another event, so its offset counts
-/// as well: it is the same in a copy of the file, and in a file that is read again.
-pub(super) fn timeless_key(id: EventId, offset: u64) -> u128 {
+/// The key of a record of a file that has no time. The same bytes may be written again as another event, so its offset
+/// counts as well: it is the same in a copy of the file, and in a file that is read again.
+pub(super) fn untimed_key(id: EventId, offset: u64) -> u128 {
     id.0 ^ u128::from(offset)
 }
 
-/// 96 bits of it, which is what an entry has room for.
+/// 96 bits of a cross-route id, which is what an entry has room for.
 pub(super) fn cross_route_key(cross_route_id: EventId) -> u128 {
     cross_route_id.0 >> 32
 }

@@ -180,7 +180,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
 mod tests {
     use super::*;
     use crate::ledger::check;
-    use crate::ledger::check_tests::{sealed, signer};
+    use crate::ledger::check_tests::{signed_ledger, signer};
     use crate::ledger::proof::Proof;
     use crate::ledger::segments;
 
@@ -192,7 +192,7 @@ mod tests {
     fn an_export_has_the_entries_and_hashes_of_the_ledger() {
         let dir = tempfile::tempdir().unwrap();
         let (ledger, out) = (dir.path().join("wiki"), dir.path().join("out"));
-        sealed(&ledger, &[100, 66_000]);
+        signed_ledger(&ledger, &[100, 66_000]);
         let reader = opened(&ledger);
         let exported = export(&reader, &out, &mut |_| {}).unwrap();
         assert_eq!((exported.first, exported.checkpoint.size, exported.checkpoints), (0, 66_000, 2));
@@ -228,11 +228,11 @@ mod tests {
     fn what_cannot_be_exported_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (ledger, out) = (dir.path().join("wiki"), dir.path().join("out"));
-        sealed(&ledger, &[]);
+        signed_ledger(&ledger, &[]);
         let refused = |ledger: &Path, out: &Path| export(&opened(ledger), out, &mut |_| {}).unwrap_err();
         assert!(matches!(refused(&ledger, &out), ExportError::NotSealed));
         let ledger = dir.path().join("docs");
-        sealed(&ledger, &[600]);
+        signed_ledger(&ledger, &[600]);
         assert!(matches!(refused(&ledger, dir.path()), ExportError::Foreign(_)));
         let path = segments::path(&ledger, 0);
         let mut bytes = std::fs::read(&path).unwrap();

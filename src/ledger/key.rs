@@ -6,7 +6,7 @@
 //! ```
 
 use super::note::{Signer, Verifier};
-use super::reader::DIRECTORY;
+use super::reader::{DIRECTORY, KEY};
 use super::segments::{self, read_text};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +17,6 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-const KEY: &str = "key";
 const VERIFIERS: &str = "key.pub";
 const SEED_BYTES: usize = 32;
 

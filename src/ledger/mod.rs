@@ -29,13 +29,13 @@ mod tiles;
 mod tree;
 
 pub use check::{CheckedCheckpoint, LedgerCheck, check};
-pub use checkpoints::{Checkpoints, SealError, begin_new_log, key_name, origin, sealed_size};
+pub use checkpoints::{Checkpoints, SignError, begin_new_log, key_name, origin, signed_size};
 pub(crate) use entry::record_digest;
 pub use entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_DIGEST, NO_TIME, SELF_POLL, UNREADABLE};
 pub use export::{ExportError, Exported, export};
 pub use finding::{CheckpointName, LedgerFinding};
 pub use note::{Checkpoint, Signer, Verifier};
 pub use proof::{Proof, ProofError, ProvenEntry};
-pub use reader::{Entries, LedgerReader, ledgers};
-pub use shared::{Limits, Sealed, SharedLedger};
+pub use reader::{Entries, LedgerReader, ledger_dir, ledgers};
+pub use shared::{Limits, SharedLedger, SignedCheckpoint};
 pub use store::Damage;

@@ -135,13 +135,13 @@ impl fmt::Display for Proof {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::check_tests::{sealed, signer};
+    use crate::ledger::check_tests::{signed_ledger, signer};
     use crate::ledger::store_tests::nth;
 
     #[test]
     fn a_proof_is_verified_with_the_key_alone() {
         let dir = tempfile::tempdir().unwrap();
-        sealed(dir.path(), &[300, 1300]);
+        signed_ledger(dir.path(), &[300, 1300]);
         let reader = LedgerReader::open(dir.path()).unwrap().unwrap();
         let notes = reader.checkpoints().unwrap();
         let keys = [signer(1).verifier()];

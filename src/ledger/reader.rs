@@ -1,7 +1,7 @@
 //! A ledger as a process reads it that does not write it: from its directory, also while the agent runs, or from
 //! exported tiles.
 
-use super::blocks::{BLOCK_ENTRIES, RECORD_BYTES};
+use super::blocks::{BLOCK_ENTRIES, BLOCK_SUMMARY_BYTES};
 use super::entry::{ENTRY_BYTES, Entry};
 use super::note::split_notes;
 use super::segments::{self, SEGMENT_ENTRIES, read_text};
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// Name of the directory below the state directory that has the ledgers of all sources.
 pub(super) const DIRECTORY: &str = "ledger";
+/// File of the key that signs the ledgers, in that directory.
+pub(super) const KEY: &str = "key";
 /// All signed checkpoints, oldest first.
 pub(super) const ALL_CHECKPOINTS: &str = "checkpoints";
 /// Entries that are read at once: 80 KiB.
@@ -42,8 +44,24 @@ pub fn ledgers(state_dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(ledgers)
 }
 
-/// The source whose ledger has this file name: `%` and two digits stand for a byte that is no letter, digit, `-` or `_`.
-fn source_name(file_name: &str) -> Option<String> {
+/// The directory of a source's ledger. `%` and two digits stand for a byte that is no letter, digit, `-` or `_`, so that
+/// no source has the name of a ledger that was set aside, or of the key.
+pub fn ledger_dir(state_dir: &Path, source: &str) -> PathBuf {
+    let mut name = String::new();
+    for (at, byte) in source.bytes().enumerate() {
+        let is_plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        // A source that is called like the key.
+        if is_plain && (at > 0 || source != KEY) {
+            name.push(byte.into());
+        } else {
+            name.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    state_dir.join(DIRECTORY).join(name)
+}
+
+/// The source whose ledger has this file name, see [`ledger_dir`].
+pub(super) fn source_name(file_name: &str) -> Option<String> {
     let mut parts = file_name.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
     for part in parts {
@@ -182,16 +200,19 @@ impl LedgerReader {
         self.layout == Layout::Tiles
     }
 
-    /// The records of a range of blocks, as far as there are any. An export has none.
-    pub(super) fn read_block_records(&self, blocks: Range<u64>) -> io::Result<Vec<[u8; RECORD_BYTES]>> {
+    /// The summaries of a range of blocks, as far as there are any. An export has none.
+    pub(super) fn read_block_summaries(
+        &self,
+        blocks: Range<u64>,
+    ) -> io::Result<Vec<[u8; BLOCK_SUMMARY_BYTES]>> {
         let file = match segments::open(&self.dir.join(segments::BLOCKS), OFlags::RDONLY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             file => file?,
         };
-        let end = blocks.end.min(file.metadata()?.len() / RECORD_BYTES as u64);
-        let mut records = vec![[0; RECORD_BYTES]; end.saturating_sub(blocks.start) as usize];
-        read_or_zeros(&file, records.as_flattened_mut(), blocks.start * RECORD_BYTES as u64)?;
-        Ok(records)
+        let end = blocks.end.min(file.metadata()?.len() / BLOCK_SUMMARY_BYTES as u64);
+        let mut summaries = vec![[0; BLOCK_SUMMARY_BYTES]; end.saturating_sub(blocks.start) as usize];
+        read_or_zeros(&file, summaries.as_flattened_mut(), blocks.start * BLOCK_SUMMARY_BYTES as u64)?;
+        Ok(summaries)
     }
 
     /// Hashes of a tile of an export: a range of them. `None`: they are not there.
@@ -351,5 +372,16 @@ mod tests {
         std::fs::write(below.join("key"), "").unwrap();
         let names: Vec<String> = ledgers(dir.path()).unwrap().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["..", "Größe", "wiki"]);
+        let names = ["key", "key.pub", "wiki", "wiki.log-1", "wiki.log-1.log-1"];
+        let dir = tempfile::tempdir().unwrap();
+        for name in names {
+            std::fs::create_dir_all(ledger_dir(dir.path(), name).join("entries")).unwrap();
+        }
+        for reserved in ["key", "key.pub", "wiki.log-1"] {
+            assert!(!dir.path().join("ledger").join(reserved).exists(), "{reserved}");
+        }
+        let expected: Vec<_> =
+            names.iter().map(|name| ((*name).to_owned(), ledger_dir(dir.path(), name))).collect();
+        assert_eq!(ledgers(dir.path()).unwrap(), expected);
     }
 }

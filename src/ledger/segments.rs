@@ -1,4 +1,4 @@
-//! The files of a ledger: segments of entries, and the records of full blocks.
+//! The files of a ledger: segments of entries, and the summaries of full blocks.
 //!
 //! ```text
 //! entries/0000000000000000   65,536 entries of 80 bytes; the name is the number of the first one
@@ -6,7 +6,7 @@
 //! blocks                     88 bytes a full block: spans of times and offsets, flags, hash of the subtree
 //! ```
 
-use super::blocks::{BLOCK_ENTRIES, GROUP_BLOCKS, RECORD_BYTES};
+use super::blocks::{BLOCK_ENTRIES, BLOCK_SUMMARY_BYTES, SEGMENT_BLOCKS};
 use super::entry::ENTRY_BYTES;
 use rustix::fs::{Mode, OFlags};
 use std::fs::{DirBuilder, File};
@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Entries of a segment: 5 MiB, so that retention drops little at a time.
-pub(super) const SEGMENT_ENTRIES: u64 = BLOCK_ENTRIES * GROUP_BLOCKS as u64;
+pub(super) const SEGMENT_ENTRIES: u64 = BLOCK_ENTRIES * SEGMENT_BLOCKS as u64;
 /// Directory of the segments.
 pub(super) const ENTRIES: &str = "entries";
-/// File of the records of full blocks.
+/// File of the summaries of full blocks.
 pub(super) const BLOCKS: &str = "blocks";
 
 /// Entries that the checkpoint knows and the disk has lost.
@@ -33,7 +33,7 @@ pub struct Damage {
 /// The files of one ledger.
 pub(super) struct Segments {
     dir: PathBuf,
-    records: Arc<File>,
+    summaries: Arc<File>,
     /// The segment that is written, and its first entry.
     current: Option<(u64, Arc<File>)>,
     /// Written since the last sync.
@@ -65,22 +65,22 @@ impl Segments {
     /// Opens the files in `dir`, which is created.
     pub(super) fn open(dir: &Path) -> io::Result<Segments> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir.join(ENTRIES))?;
-        let records = Arc::new(open(&dir.join(BLOCKS), OFlags::RDWR | OFlags::CREATE)?);
+        let summaries = Arc::new(open(&dir.join(BLOCKS), OFlags::RDWR | OFlags::CREATE)?);
         // All directories may be new.
         for dir in dir.ancestors().take(3) {
             File::open(dir)?.sync_all()?;
         }
-        Ok(Segments { dir: dir.to_owned(), records, current: None, unsynced: Vec::new(), created: true })
+        Ok(Segments { dir: dir.to_owned(), summaries, current: None, unsynced: Vec::new(), created: true })
     }
 
     /// As [`Segments::open`], for a process that only reads. `None`: there is no ledger.
     pub(super) fn open_existing(dir: &Path) -> io::Result<Option<Segments>> {
-        let records = match open(&dir.join(BLOCKS), OFlags::RDONLY) {
+        let summaries = match open(&dir.join(BLOCKS), OFlags::RDONLY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            records => Arc::new(records?),
+            summaries => Arc::new(summaries?),
         };
         let dir = dir.to_owned();
-        Ok(Some(Segments { dir, records, current: None, unsynced: Vec::new(), created: false }))
+        Ok(Some(Segments { dir, summaries, current: None, unsynced: Vec::new(), created: false }))
     }
 
     /// Makes the segments as long as the checkpoint says: `kept` entries. Missing ones are filled with zeros, which are
@@ -156,39 +156,39 @@ impl Segments {
         Ok(())
     }
 
-    /// Writes records of blocks from number `block` on.
-    pub(super) fn write_records(&self, block: u64, bytes: &[u8]) -> io::Result<()> {
-        self.records.write_all_at(bytes, block * RECORD_BYTES as u64)
+    /// Writes summaries of blocks from number `block` on.
+    pub(super) fn write_summaries(&self, block: u64, bytes: &[u8]) -> io::Result<()> {
+        self.summaries.write_all_at(bytes, block * BLOCK_SUMMARY_BYTES as u64)
     }
 
-    /// Cuts the records off after so many.
-    pub(super) fn cut_records(&self, blocks: u64) -> io::Result<()> {
-        self.records.set_len(blocks * RECORD_BYTES as u64)
+    /// Cuts the summaries off after so many.
+    pub(super) fn cut_summaries(&self, blocks: u64) -> io::Result<()> {
+        self.summaries.set_len(blocks * BLOCK_SUMMARY_BYTES as u64)
     }
 
-    /// Number of complete records.
-    pub(super) fn records(&self) -> io::Result<u64> {
-        Ok(self.records.metadata()?.len() / RECORD_BYTES as u64)
+    /// Number of complete summaries.
+    pub(super) fn summaries(&self) -> io::Result<u64> {
+        Ok(self.summaries.metadata()?.len() / BLOCK_SUMMARY_BYTES as u64)
     }
 
-    pub(super) fn read_records(&self, blocks: Range<u64>) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; blocks.end.saturating_sub(blocks.start) as usize * RECORD_BYTES];
-        self.records.read_exact_at(&mut bytes, blocks.start * RECORD_BYTES as u64)?;
+    pub(super) fn read_summaries(&self, blocks: Range<u64>) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; blocks.end.saturating_sub(blocks.start) as usize * BLOCK_SUMMARY_BYTES];
+        self.summaries.read_exact_at(&mut bytes, blocks.start * BLOCK_SUMMARY_BYTES as u64)?;
         Ok(bytes)
     }
 
-    /// What was written since the last call. `records`: also the records of blocks.
-    pub(super) fn take_unsynced(&mut self, records: bool) -> Unsynced {
+    /// What was written since the last call. `summaries`: also the summaries of blocks.
+    pub(super) fn take_unsynced(&mut self, summaries: bool) -> Unsynced {
         let mut files = std::mem::take(&mut self.unsynced);
-        if records {
-            files.push(self.records.clone());
+        if summaries {
+            files.push(self.summaries.clone());
         }
         let created = std::mem::take(&mut self.created);
         Unsynced { files, dir: created.then(|| self.dir.join(ENTRIES)) }
     }
 
     /// The sync failed: it is all to be synced again.
-    pub(super) fn put_back(&mut self, unsynced: Unsynced) {
+    pub(super) fn return_unsynced(&mut self, unsynced: Unsynced) {
         self.created |= unsynced.dir.is_some();
         self.unsynced.extend(unsynced.files);
     }

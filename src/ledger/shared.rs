@@ -1,8 +1,8 @@
 //! The ledger of a source as two threads use it: the reader asks whether an event was delivered, and the thread that
 //! commits appends what was.
 
-use super::checkpoints::{Checkpoints, SealError};
-use super::entry::{Entry, Lookup, NO_TIME, cross_route_key, timeless_key};
+use super::checkpoints::{Checkpoints, SignError};
+use super::entry::{Entry, Lookup, NO_TIME, cross_route_key, untimed_key};
 use super::store::{Damage, Ledger};
 use crate::clock;
 use crate::position::LedgerPosition;
@@ -27,7 +27,7 @@ impl Limits {
 }
 
 /// A signed checkpoint.
-pub struct Sealed {
+pub struct SignedCheckpoint {
     /// Entries that it covers.
     pub entries: u64,
     /// The signed note.
@@ -39,7 +39,7 @@ pub struct SharedLedger(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// Its own lock: sealing waits for the disk. `None`: nothing is sealed.
+    /// Its own lock: signing waits for the disk. `None`: nothing is signed.
     checkpoints: Mutex<Option<Checkpoints>>,
 }
 
@@ -84,32 +84,33 @@ impl SharedLedger {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of an event that is about to be delivered. `false`: it was delivered, or is about to be.
-    pub fn admit(&self, id: EventId, time_ms: Option<i64>) -> bool {
+    /// Marks an event as in flight. `false`: it was delivered, or is in flight already.
+    pub fn mark_in_flight(&self, id: EventId, time_ms: Option<i64>) -> bool {
         let mut state = self.lock();
         let lookup = time_ms.map(Lookup::Time);
         !state.contains(id.0, lookup) && state.in_flight.insert(id.0)
     }
 
-    /// As [`SharedLedger::admit`], by the entry that the event is to have.
-    pub fn admit_entry(&self, entry: &Entry) -> bool {
+    /// As [`SharedLedger::mark_in_flight`], by the entry that the event is to have.
+    pub fn mark_entry_in_flight(&self, entry: &Entry) -> bool {
         let time_ms = (entry.flags & NO_TIME == 0).then_some(entry.time_ms);
-        self.admit(EventId(entry.id), time_ms)
+        self.mark_in_flight(EventId(entry.id), time_ms)
     }
 
-    /// As [`SharedLedger::admit`], for a record of a file that has no time. The same bytes elsewhere are another event.
-    pub fn admit_timeless(&self, id: EventId, offset: u64) -> bool {
-        let (mut state, key) = (self.lock(), timeless_key(id, offset));
+    /// As [`SharedLedger::mark_in_flight`], for a record of a file that has no time. The same bytes elsewhere are
+    /// another event.
+    pub fn mark_untimed_in_flight(&self, id: EventId, offset: u64) -> bool {
+        let (mut state, key) = (self.lock(), untimed_key(id, offset));
         !state.contains(key, Some(Lookup::Offset(offset))) && state.in_flight.insert(key)
     }
 
-    /// Whether the old API of Data Center brought a row with this in common, at this time.
+    /// Whether a row of the legacy API with this cross-route id and time was delivered, or is in flight.
     pub fn contains_cross_route(&self, cross_route_id: EventId, time_ms: i64) -> bool {
         self.lock().contains(cross_route_key(cross_route_id), Some(Lookup::Time(time_ms)))
     }
 
-    /// Takes note of what a row of the old API has in common with one of the newer API.
-    pub fn admit_cross_route(&self, cross_route_id: EventId) {
+    /// Marks the cross-route id of a row of the legacy API as in flight.
+    pub fn mark_cross_route_in_flight(&self, cross_route_id: EventId) {
         self.lock().in_flight.insert(cross_route_key(cross_route_id));
     }
 
@@ -151,15 +152,15 @@ impl SharedLedger {
         drop(state);
         if let Err(error) = unsynced.sync() {
             if let Some(ledger) = &mut self.lock().ledger {
-                ledger.put_back(unsynced);
+                ledger.return_unsynced(unsynced);
             }
             return Err(error);
         }
         Ok(Some(position))
     }
 
-    /// The checkpoint store has this position. Removes the files of entries that are no longer kept.
-    pub fn stored(&self, position: LedgerPosition) -> io::Result<()> {
+    /// The checkpoint store has stored this position. Removes the files of entries that are no longer kept.
+    pub fn set_stored(&self, position: LedgerPosition) -> io::Result<()> {
         let mut state = self.lock();
         state.stored = position;
         match &mut state.ledger {
@@ -168,20 +169,20 @@ impl SharedLedger {
         }
     }
 
-    /// From now on, [`SharedLedger::seal`] signs.
+    /// From now on, [`SharedLedger::sign_checkpoint`] signs.
     pub fn sign_with(&self, checkpoints: Checkpoints) {
         *self.0.checkpoints.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoints);
     }
 
     /// Signs what the checkpoint store knows: what it does not know may be cut back. `None`: there is
     /// nothing to sign, or no key.
-    pub fn seal(&self) -> Result<Option<Sealed>, SealError> {
+    pub fn sign_checkpoint(&self) -> Result<Option<SignedCheckpoint>, SignError> {
         let position = self.lock().stored.clone();
         let mut checkpoints = self.0.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
         match checkpoints.as_mut().filter(|_| position.size > 0) {
             Some(checkpoints) => {
-                let note = checkpoints.seal(&position)?;
-                Ok(Some(Sealed { entries: position.size, note }))
+                let note = checkpoints.sign(&position)?;
+                Ok(Some(SignedCheckpoint { entries: position.size, note }))
             }
             None => Ok(None),
         }
@@ -216,7 +217,7 @@ impl State {
         };
         let found = match lookup {
             Some(lookup) => ledger.contains(key, lookup),
-            None => ledger.contains_timeless(key),
+            None => ledger.contains_untimed(key),
         };
         match found {
             Ok(found) => {

@@ -5,7 +5,8 @@
 //! events are read and appended again.
 
 use super::blocks::{
-    BLOCK_ENTRIES, BLOCK_LEVEL, BlockCache, BlockRecord, GROUP_BLOCKS, RECORD_BYTES, SpanIndex, Spans,
+    BLOCK_ENTRIES, BLOCK_LEVEL, BLOCK_SUMMARY_BYTES, BlockCache, BlockSummary, SEGMENT_BLOCKS, SpanIndex,
+    Spans,
 };
 use super::entry::{ENTRY_BYTES, Entry, Lookup, NO_TIME};
 pub use super::segments::Damage;
@@ -20,7 +21,7 @@ use std::time::SystemTime;
 
 /// A row without a time has nothing to find its block by. So it is looked up among the newest of its kind, of which
 /// there are few: a row that cannot be read.
-const TIMELESS_MAX: usize = 65_536;
+const UNTIMED_MAX: usize = 65_536;
 
 pub(super) struct Ledger {
     segments: Segments,
@@ -33,16 +34,16 @@ pub(super) struct Ledger {
     pub(super) published_ms: i64,
     /// Number of entries that are in the segments.
     written: u64,
-    /// Entries after those, and the records of the blocks that they fill.
+    /// Entries after those, and the summaries of the blocks that they fill.
     unwritten: Vec<u8>,
-    unwritten_records: Vec<u8>,
+    unwritten_summaries: Vec<u8>,
     /// Keys of the entries since the last full block that is written.
-    tail: IdSet,
+    recent_keys: IdSet,
     /// Spans of the block that is not full.
-    begun: Spans,
+    partial_spans: Spans,
     cache: BlockCache,
     /// `None`: nobody has asked for them.
-    timeless: Option<TimelessIds>,
+    untimed: Option<UntimedIds>,
     /// Files of dropped segments may still exist.
     has_dropped: bool,
 }
@@ -54,8 +55,8 @@ impl Ledger {
         let damage = ledger.segments.cut_back(ledger.first..ledger.written)?;
         ledger.load()?;
         let known = ledger.written / BLOCK_ENTRIES;
-        let made = ledger.unwritten_records.len() / RECORD_BYTES;
-        ledger.segments.cut_records(known - made as u64)?;
+        let made = ledger.unwritten_summaries.len() / BLOCK_SUMMARY_BYTES;
+        ledger.segments.cut_summaries(known - made as u64)?;
         Ok((ledger, damage))
     }
 
@@ -82,21 +83,21 @@ impl Ledger {
             published_ms: position.published_ms,
             written: position.size,
             unwritten: Vec::new(),
-            unwritten_records: Vec::new(),
-            tail: IdSet::default(),
-            begun: Spans::default(),
+            unwritten_summaries: Vec::new(),
+            recent_keys: IdSet::default(),
+            partial_spans: Spans::default(),
             cache: BlockCache::default(),
-            timeless: None,
+            untimed: None,
             has_dropped: false,
         })
     }
 
-    /// Reads the records of the blocks. Those that may not be on the disk are made again from the entries.
+    /// Reads the summaries of the blocks. Those that may not be on the disk are made again from the entries.
     fn load(&mut self) -> io::Result<()> {
         let (first, blocks) = (self.first / BLOCK_ENTRIES, self.written / BLOCK_ENTRIES);
-        let stored = self.blocks_synced.min(blocks).min(self.segments.records()?).max(first);
-        for record in self.segments.read_records(first..stored)?.as_chunks().0 {
-            self.spans.push(BlockRecord::spans_from(record));
+        let stored = self.blocks_synced.min(blocks).min(self.segments.summaries()?).max(first);
+        for summary in self.segments.read_summaries(first..stored)?.as_chunks().0 {
+            self.spans.push(BlockSummary::spans_from(summary));
         }
         for block in stored..blocks {
             let (mut edge, mut spans) = (Edge::default(), Spans::default());
@@ -107,19 +108,19 @@ impl Ledger {
                     spans.add(&entry);
                 }
             }
-            self.add_block(BlockRecord { spans, hash: edge.root() });
+            self.add_block(BlockSummary { spans, hash: edge.root() });
         }
-        let begun = self.segments.read(blocks * BLOCK_ENTRIES..self.written)?;
-        for entry in begun.chunks_exact(ENTRY_BYTES).filter_map(Entry::from_bytes) {
-            self.begun.add(&entry);
-            self.tail.extend(entry.keys());
+        let partial = self.segments.read(blocks * BLOCK_ENTRIES..self.written)?;
+        for entry in partial.chunks_exact(ENTRY_BYTES).filter_map(Entry::from_bytes) {
+            self.partial_spans.add(&entry);
+            self.recent_keys.extend(entry.keys());
         }
         Ok(())
     }
 
-    fn add_block(&mut self, record: BlockRecord) {
-        self.unwritten_records.extend_from_slice(&record.to_bytes());
-        self.spans.push(record.spans);
+    fn add_block(&mut self, summary: BlockSummary) {
+        self.unwritten_summaries.extend_from_slice(&summary.to_bytes());
+        self.spans.push(summary.spans);
     }
 
     /// Number of entries, those that are not written yet included.
@@ -129,17 +130,17 @@ impl Ledger {
 
     /// Times of the oldest and the newest event.
     pub(super) fn times(&self) -> Option<(i64, i64)> {
-        self.spans.all(self.begun).times()
+        self.spans.all(self.partial_spans).times()
     }
 
     /// Appends an entry in memory.
     pub(super) fn append(&mut self, entry: &Entry) {
         let bytes = entry.to_bytes();
         self.unwritten.extend_from_slice(&bytes);
-        self.begun.add(entry);
-        self.tail.extend(entry.keys());
-        if let Some(timeless) = self.timeless.as_mut().filter(|_| entry.flags & NO_TIME != 0) {
-            timeless.push(entry.id);
+        self.partial_spans.add(entry);
+        self.recent_keys.extend(entry.keys());
+        if let Some(untimed) = self.untimed.as_mut().filter(|_| entry.flags & NO_TIME != 0) {
+            untimed.push(entry.id);
         }
         let mut block_hash = None;
         self.edge.push(leaf_hash(&bytes), |level, hash| {
@@ -148,8 +149,8 @@ impl Ledger {
             }
         });
         if let Some(hash) = block_hash {
-            let spans = std::mem::take(&mut self.begun);
-            self.add_block(BlockRecord { spans, hash });
+            let spans = std::mem::take(&mut self.partial_spans);
+            self.add_block(BlockSummary { spans, hash });
         }
     }
 
@@ -162,21 +163,21 @@ impl Ledger {
     pub(super) fn write(&mut self) -> io::Result<()> {
         self.segments.write(self.written, &self.unwritten)?;
         let blocks = self.size() / BLOCK_ENTRIES;
-        let records = self.unwritten_records.len() / RECORD_BYTES;
-        if records > 0 {
-            self.segments.write_records(blocks - records as u64, &self.unwritten_records)?;
+        let summaries = self.unwritten_summaries.len() / BLOCK_SUMMARY_BYTES;
+        if summaries > 0 {
+            self.segments.write_summaries(blocks - summaries as u64, &self.unwritten_summaries)?;
         }
         if self.has_full_block() {
-            let begun = (self.size() % BLOCK_ENTRIES) as usize * ENTRY_BYTES;
-            let begun = &self.unwritten[self.unwritten.len().saturating_sub(begun)..];
-            self.tail.clear();
-            for entry in begun.chunks_exact(ENTRY_BYTES).filter_map(Entry::from_bytes) {
-                self.tail.extend(entry.keys());
+            let partial = (self.size() % BLOCK_ENTRIES) as usize * ENTRY_BYTES;
+            let partial = &self.unwritten[self.unwritten.len().saturating_sub(partial)..];
+            self.recent_keys.clear();
+            for entry in partial.chunks_exact(ENTRY_BYTES).filter_map(Entry::from_bytes) {
+                self.recent_keys.extend(entry.keys());
             }
         }
         self.written = self.size();
         self.unwritten.clear();
-        self.unwritten_records.clear();
+        self.unwritten_summaries.clear();
         Ok(())
     }
 
@@ -184,8 +185,8 @@ impl Ledger {
     pub(super) fn prepare_commit(&mut self) -> io::Result<(LedgerPosition, Unsynced)> {
         self.write()?;
         // Once a segment, so that a start has at most one segment to hash again.
-        let records = self.written / SEGMENT_ENTRIES > self.blocks_synced / GROUP_BLOCKS as u64;
-        if records {
+        let summaries = self.written / SEGMENT_ENTRIES > self.blocks_synced / SEGMENT_BLOCKS as u64;
+        if summaries {
             self.blocks_synced = self.written / BLOCK_ENTRIES;
         }
         let position = LedgerPosition {
@@ -195,7 +196,7 @@ impl Ledger {
             blocks_synced: self.blocks_synced,
             published_ms: self.published_ms,
         };
-        Ok((position, self.segments.take_unsynced(records)))
+        Ok((position, self.segments.take_unsynced(summaries)))
     }
 
     /// Drops full segments, oldest first: those that were last written before `before`, and those that are too many for
@@ -209,7 +210,7 @@ impl Ledger {
             if segments <= kept_max && self.segments.last_written(self.first)? >= before {
                 break;
             }
-            self.spans.drop_group();
+            self.spans.drop_segment();
             self.first += SEGMENT_ENTRIES;
             self.has_dropped = true;
         }
@@ -225,13 +226,13 @@ impl Ledger {
     }
 
     /// The sync failed: the next commit syncs it all.
-    pub(super) fn put_back(&mut self, unsynced: Unsynced) {
-        self.segments.put_back(unsynced);
+    pub(super) fn return_unsynced(&mut self, unsynced: Unsynced) {
+        self.segments.return_unsynced(unsynced);
     }
 
     /// Whether an entry with this key was appended.
     pub(super) fn contains(&mut self, key: u128, lookup: Lookup) -> io::Result<bool> {
-        if self.tail.contains(&key) {
+        if self.recent_keys.contains(&key) {
             return Ok(true);
         }
         let written = self.written / BLOCK_ENTRIES;
@@ -250,49 +251,49 @@ impl Ledger {
         Ok(false)
     }
 
-    /// Whether one of the newest [`TIMELESS_MAX`] entries without a time has this id.
-    pub(super) fn contains_timeless(&mut self, id: u128) -> io::Result<bool> {
-        if self.timeless.is_none() {
-            self.timeless = Some(self.read_timeless()?);
+    /// Whether one of the newest [`UNTIMED_MAX`] entries without a time has this id.
+    pub(super) fn contains_untimed(&mut self, id: u128) -> io::Result<bool> {
+        if self.untimed.is_none() {
+            self.untimed = Some(self.read_untimed()?);
         }
-        Ok(self.timeless.as_ref().is_some_and(|timeless| timeless.ids.contains(&id)))
+        Ok(self.untimed.as_ref().is_some_and(|untimed| untimed.ids.contains(&id)))
     }
 
-    fn read_timeless(&self) -> io::Result<TimelessIds> {
+    fn read_untimed(&self) -> io::Result<UntimedIds> {
         let mut newest_first = Vec::new();
         let mut push = |bytes: &[u8]| {
             let entries = bytes.chunks_exact(ENTRY_BYTES).rev().filter_map(Entry::from_bytes);
             newest_first.extend(entries.filter(|entry| entry.flags & NO_TIME != 0).map(|entry| entry.id));
-            newest_first.len() < TIMELESS_MAX
+            newest_first.len() < UNTIMED_MAX
         };
         let blocks = self.written / BLOCK_ENTRIES;
         push(&self.unwritten);
         push(&self.segments.read(blocks * BLOCK_ENTRIES..self.written)?);
-        for block in self.spans.timeless().filter(|block| *block < blocks) {
+        for block in self.spans.untimed().filter(|block| *block < blocks) {
             if !push(&self.segments.read(block * BLOCK_ENTRIES..(block + 1) * BLOCK_ENTRIES)?) {
                 break;
             }
         }
-        let mut timeless = TimelessIds::default();
-        newest_first.into_iter().rev().for_each(|id| timeless.push(id));
-        Ok(timeless)
+        let mut untimed = UntimedIds::default();
+        newest_first.into_iter().rev().for_each(|id| untimed.push(id));
+        Ok(untimed)
     }
 }
 
 /// Ids of the newest entries without a time.
 #[derive(Default)]
-struct TimelessIds {
+struct UntimedIds {
     ids: IdSet,
     order: VecDeque<u128>,
 }
 
-impl TimelessIds {
+impl UntimedIds {
     fn push(&mut self, id: u128) {
         if !self.ids.insert(id) {
             return;
         }
         self.order.push_back(id);
-        if self.order.len() > TIMELESS_MAX
+        if self.order.len() > UNTIMED_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.ids.remove(&oldest);

@@ -1,4 +1,4 @@
-use super::blocks::{RECORD_BYTES, SpanIndex, Spans};
+use super::blocks::{BLOCK_SUMMARY_BYTES, SpanIndex, Spans};
 use super::entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, Lookup, NO_TIME, SELF_POLL, cross_route_key};
 use super::segments::SEGMENT_ENTRIES;
 use super::shared::{Limits, SharedLedger};
@@ -67,9 +67,9 @@ fn an_entry_is_read_as_it_was_written() {
 fn what_was_appended_is_found_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (_, position) = filled(dir.path(), 70_000);
-    // The records of the blocks are made again if they are lost.
-    for records in [true, false] {
-        if !records {
+    // The summaries of the blocks are made again if they are lost.
+    for summaries in [true, false] {
+        if !summaries {
             File::create(dir.path().join("blocks")).unwrap();
         }
         let (mut ledger, damage) = Ledger::open(dir.path(), &position).unwrap();
@@ -146,40 +146,42 @@ fn what_cannot_be_written_is_kept_and_found() {
 }
 
 #[test]
-fn an_event_is_admitted_once() {
+fn an_event_is_marked_in_flight_once() {
     let dir = tempfile::tempdir().unwrap();
     let open = |position: &LedgerPosition| SharedLedger::open(dir.path(), position, Limits::NONE).unwrap().0;
     let ledger = open(&LedgerPosition::default());
     let first = nth(1);
     let id = EventId(first.id);
-    assert!(ledger.admit(id, Some(first.time_ms)) && !ledger.admit(id, Some(first.time_ms)));
+    assert!(
+        ledger.mark_in_flight(id, Some(first.time_ms)) && !ledger.mark_in_flight(id, Some(first.time_ms))
+    );
     // A row of the old API is known by what it has in common with a row of the newer one.
     let cross_route_id = EventId(u128::MAX / 3);
     let mut legacy = Entry { input: EntryInput::Api, file: 0, offset: 0, ..nth(2) };
     legacy.set_cross_route_id(cross_route_id);
     assert_eq!(legacy.keys().collect::<Vec<_>>(), [legacy.id, cross_route_key(cross_route_id)]);
     assert_eq!(legacy.flags, LEGACY_ROW);
-    assert!(ledger.admit(EventId(legacy.id), Some(legacy.time_ms)));
+    assert!(ledger.mark_in_flight(EventId(legacy.id), Some(legacy.time_ms)));
     assert!(!ledger.contains_cross_route(cross_route_id, legacy.time_ms));
-    ledger.admit_cross_route(cross_route_id);
+    ledger.mark_cross_route_in_flight(cross_route_id);
     assert!(ledger.contains_cross_route(cross_route_id, legacy.time_ms));
     ledger.append(&[first, legacy]);
     // Without a time, the same bytes elsewhere in the file are another event.
-    let timeless = entry(3, 0);
-    assert!(ledger.admit_timeless(EventId(timeless.id), timeless.offset));
-    ledger.append(&[timeless]);
+    let untimed = entry(3, 0);
+    assert!(ledger.mark_untimed_in_flight(EventId(untimed.id), untimed.offset));
+    ledger.append(&[untimed]);
     let position = ledger.commit().unwrap().unwrap();
     for ledger in [ledger, open(&position), SharedLedger::open_read_only(dir.path(), &position).unwrap()] {
-        assert!(!ledger.admit(id, Some(first.time_ms)));
+        assert!(!ledger.mark_in_flight(id, Some(first.time_ms)));
         assert!(ledger.contains_cross_route(cross_route_id, legacy.time_ms));
-        assert!(!ledger.admit_timeless(EventId(timeless.id), timeless.offset));
-        assert!(ledger.admit_timeless(EventId(timeless.id), timeless.offset + 1));
-        assert!(ledger.admit(EventId(5), Some(1)) && !ledger.admit(EventId(5), Some(1)));
+        assert!(!ledger.mark_untimed_in_flight(EventId(untimed.id), untimed.offset));
+        assert!(ledger.mark_untimed_in_flight(EventId(untimed.id), untimed.offset + 1));
+        assert!(ledger.mark_in_flight(EventId(5), Some(1)) && !ledger.mark_in_flight(EventId(5), Some(1)));
     }
     // There is no ledger to look into.
     let missing =
         SharedLedger::open_read_only(&dir.path().join("missing"), &LedgerPosition::default()).unwrap();
-    assert!(missing.admit(id, Some(1)) && !missing.admit(id, Some(1)));
+    assert!(missing.mark_in_flight(id, Some(1)) && !missing.mark_in_flight(id, Some(1)));
     missing.append(&[first]);
     assert_eq!(missing.commit().unwrap(), None);
 }
@@ -205,7 +207,7 @@ fn lookups_have_few_candidates() {
     ] {
         assert_eq!(spans.candidates(lookup).collect::<Vec<_>>(), [block], "{lookup:?}");
     }
-    assert_eq!(spans.timeless().count(), 1000);
+    assert_eq!(spans.untimed().count(), 1000);
 }
 
 /// A row without a time is known by its id, after a restart as well.
@@ -219,11 +221,11 @@ fn rows_without_a_time_are_known_by_their_ids() {
     ledger.append(&row(50_000));
     for ledger in [&mut ledger, &mut Ledger::open(dir.path(), &position).unwrap().0] {
         ledger.append(&row(60_000));
-        assert!((0..1000).all(|n| ledger.contains_timeless(row(10_000 + 2 * n).id).unwrap()));
-        assert!(ledger.contains_timeless(row(60_000).id).unwrap());
-        assert!(!ledger.contains_timeless(row(10_001).id).unwrap());
+        assert!((0..1000).all(|n| ledger.contains_untimed(row(10_000 + 2 * n).id).unwrap()));
+        assert!(ledger.contains_untimed(row(60_000).id).unwrap());
+        assert!(!ledger.contains_untimed(row(10_001).id).unwrap());
         ledger.append(&row(70_000));
-        assert!(ledger.contains_timeless(row(70_000).id).unwrap());
+        assert!(ledger.contains_untimed(row(70_000).id).unwrap());
     }
 }
 
@@ -279,7 +281,7 @@ fn cut_power(dir: &Path, position: &LedgerPosition, garbage: bool) {
         let first: u64 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
         damage(&path, position.size.saturating_sub(first).min(SEGMENT_ENTRIES) * 80);
     }
-    damage(&dir.join("blocks"), position.blocks_synced * RECORD_BYTES as u64);
+    damage(&dir.join("blocks"), position.blocks_synced * BLOCK_SUMMARY_BYTES as u64);
 }
 
 proptest! {

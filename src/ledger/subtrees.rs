@@ -1,6 +1,6 @@
 //! Hashes of the tree over a stored ledger: those that are stored beside the entries, or computed from the entries.
 
-use super::blocks::{BLOCK_LEVEL, BlockRecord};
+use super::blocks::{BLOCK_LEVEL, BlockSummary};
 use super::entry::ENTRY_BYTES;
 use super::reader::{LedgerReader, READ_ENTRIES};
 use super::tiles::{TILE_LEVELS, WIDTH};
@@ -64,8 +64,8 @@ pub(super) fn stored_blocks(reader: &LedgerReader, blocks: Range<u64>) -> io::Re
     if reader.is_export() {
         return blocks.map(|block| stored(reader, BLOCK_LEVEL, block)).collect();
     }
-    let records = reader.read_block_records(blocks.clone())?;
-    let mut hashes: Vec<Option<TreeHash>> = records.iter().map(BlockRecord::hash_from).map(Some).collect();
+    let summaries = reader.read_block_summaries(blocks.clone())?;
+    let mut hashes: Vec<Option<TreeHash>> = summaries.iter().map(BlockSummary::hash_from).map(Some).collect();
     hashes.resize(blocks.end.saturating_sub(blocks.start) as usize, None);
     Ok(hashes)
 }
@@ -83,9 +83,9 @@ fn stored(reader: &LedgerReader, level: u32, index: u64) -> io::Result<Option<Tr
         return Ok(None);
     };
     let blocks = index << depth..(index + 1) << depth;
-    let records = reader.read_block_records(blocks.clone())?;
-    let complete = records.len() as u64 == blocks.end - blocks.start;
-    Ok(complete.then(|| join(records.iter().map(BlockRecord::hash_from))))
+    let summaries = reader.read_block_summaries(blocks.clone())?;
+    let complete = summaries.len() as u64 == blocks.end - blocks.start;
+    Ok(complete.then(|| join(summaries.iter().map(BlockSummary::hash_from))))
 }
 
 /// The hash of the subtree that these full subtrees of one level make up.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::cursor::Cursor;
+use super::json_cursor::JsonCursor;
 use super::token::{self, Text, Token};
 use super::{Parsed, Record, Shape, address, json};
 
@@ -195,7 +195,7 @@ impl IdHasher {
     fn multiset(&mut self, list: Token, has_escapes: bool, field: impl Fn(&str) -> Option<usize>) {
         self.elements.clear();
         self.ranges.clear();
-        let mut cursor = Cursor::new(list.raw());
+        let mut cursor = JsonCursor::new(list.raw());
         let is_list = list.is_list();
         if is_list {
             cursor.enter();

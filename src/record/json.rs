@@ -1,9 +1,9 @@
-//! Reads and rewrites JSON values with a [`Cursor`].
+//! Reads and rewrites JSON values with a [`JsonCursor`].
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::cursor::Cursor;
+use super::json_cursor::JsonCursor;
 use super::token::{self, Token};
 
 /// The members of an object with these names; of a repeated name the last value counts. All are missing if `object`
@@ -11,7 +11,7 @@ use super::token::{self, Token};
 pub fn object<'a, const N: usize>(object: Token<'a>, names: [&str; N]) -> [Token<'a>; N] {
     let mut values = [Token::MISSING; N];
     if object.is_object() {
-        let mut cursor = Cursor::new(object.raw());
+        let mut cursor = JsonCursor::new(object.raw());
         cursor.enter();
         while cursor.more() {
             let key = cursor.key();
@@ -28,7 +28,7 @@ pub fn object<'a, const N: usize>(object: Token<'a>, names: [&str; N]) -> [Token
 /// have the same form. It is not JSON.
 pub(crate) fn canonical(json: &str) -> String {
     let mut result = String::with_capacity(json.len());
-    put_canonical(&mut Cursor::new(json), &mut result);
+    put_canonical(&mut JsonCursor::new(json), &mut result);
     result
 }
 
@@ -48,7 +48,7 @@ fn put_canonical_text(text: &str, result: &mut String) {
     result.push('"');
 }
 
-fn put_canonical(cursor: &mut Cursor, result: &mut String) {
+fn put_canonical(cursor: &mut JsonCursor, result: &mut String) {
     match cursor.peek() {
         b'{' => {
             cursor.enter();
@@ -95,7 +95,7 @@ fn put_canonical(cursor: &mut Cursor, result: &mut String) {
 /// Path of the value at `position`: member names joined by dots. List elements have no name.
 pub(crate) fn path_at(text: &str, position: usize) -> String {
     let mut path = String::new();
-    let mut cursor = Cursor::new(text);
+    let mut cursor = JsonCursor::new(text);
     loop {
         let object = match cursor.peek() {
             b'{' => true,
@@ -134,7 +134,7 @@ pub(crate) fn for_each_element<'a>(list: Token<'a>, mut each: impl FnMut(Token<'
         }
         return;
     }
-    let mut cursor = Cursor::new(list.raw());
+    let mut cursor = JsonCursor::new(list.raw());
     cursor.enter();
     while cursor.more() {
         let element = cursor.token();

@@ -1,7 +1,7 @@
 //! Checks the types of a record's members and records what is wrong.
 
-use super::cursor::Cursor;
 use super::json;
+use super::json_cursor::JsonCursor;
 use super::members::is_nested;
 use super::{MemberProblem, Token};
 
@@ -38,7 +38,7 @@ impl MemberChecker<'_> {
         let mut values = [""; N];
         let mut others = 0;
         if raw.starts_with('{') {
-            let mut cursor = Cursor::new(raw);
+            let mut cursor = JsonCursor::new(raw);
             cursor.enter();
             while cursor.more() {
                 let key = cursor.key();

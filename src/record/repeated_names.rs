@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::cursor::Cursor;
+use super::json_cursor::JsonCursor;
 use super::scan;
 
 /// The result of one pass over a JSON value.
@@ -81,7 +81,7 @@ pub(super) fn without_repeated(json: &str) -> Option<String> {
         return None;
     }
     let mut repeated = Vec::new();
-    let mut cursor = Cursor::new(json);
+    let mut cursor = JsonCursor::new(json);
     find_repeated(json, &mut cursor, &mut Vec::new(), &mut repeated);
     if repeated.is_empty() {
         return None;
@@ -96,7 +96,7 @@ pub(super) fn without_repeated(json: &str) -> Option<String> {
             continue;
         }
         kept.push_str(&json[copied..start]);
-        let mut cursor = Cursor::new(&json[start..]);
+        let mut cursor = JsonCursor::new(&json[start..]);
         cursor.key();
         cursor.skip();
         // A member of the same name follows, so there is a comma.
@@ -109,7 +109,7 @@ pub(super) fn without_repeated(json: &str) -> Option<String> {
 
 /// Reads the next value and collects the offsets of members that a later one of the same name replaces. `open`
 /// contains the members of all open objects.
-fn find_repeated(json: &str, cursor: &mut Cursor, open: &mut Vec<OpenMember>, repeated: &mut Vec<u32>) {
+fn find_repeated(json: &str, cursor: &mut JsonCursor, open: &mut Vec<OpenMember>, repeated: &mut Vec<u32>) {
     let object = match cursor.peek() {
         b'{' => true,
         b'[' => false,
@@ -127,7 +127,7 @@ fn find_repeated(json: &str, cursor: &mut Cursor, open: &mut Vec<OpenMember>, re
         }
         find_repeated(json, cursor, open, repeated);
     }
-    let name = |member: &OpenMember| -> Cow<str> { Cursor::new(&json[member.start as usize..]).key() };
+    let name = |member: &OpenMember| -> Cow<str> { JsonCursor::new(&json[member.start as usize..]).key() };
     let members = &mut open[first..];
     members.sort_unstable_by_key(|member| (member.hash, member.number));
     // Different names with the same hash are only possible on purpose; the names are then compared.

@@ -17,9 +17,9 @@ const REAPPEARANCES_MAX: u32 = 3;
 /// Which node an API row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowNode {
-    /// A node whose files are read, so the event is expected in them. `since`: the files are known to contain this
+    /// A node whose files are read, so the event is expected in them. `covers_time`: the files are known to contain this
     /// node's events at the row's time.
-    Files { since: bool },
+    Files { covers_time: bool },
     /// This node or another one.
     Unknown,
     /// Another node.
@@ -154,20 +154,20 @@ impl Nodes {
         let Some(node) = node else {
             // If every file record has a node, a row without one is not of these files.
             return if self.records_without_node || self.of_files.is_empty() {
-                RowNode::Files { since: true }
+                RowNode::Files { covers_time: true }
             } else {
                 RowNode::Unknown
             };
         };
         if let Some(at) = self.of_files.iter().position(|known| node.is(&known.node.id)) {
             let known = &self.of_files[at].node;
-            let since = time_ms >= known.from_ms;
+            let covers_time = time_ms >= known.from_ms;
             match known.until_ms {
                 None => {
                     self.observe(at, time_ms);
-                    return RowNode::Files { since };
+                    return RowNode::Files { covers_time };
                 }
-                Some(until_ms) if time_ms < until_ms => return RowNode::Files { since },
+                Some(until_ms) if time_ms < until_ms => return RowNode::Files { covers_time },
                 Some(_) => {}
             }
         }
@@ -244,7 +244,7 @@ impl Nodes {
     }
 
     /// The changes since the last call, for the checkpoint.
-    pub(crate) fn changes(&mut self) -> Option<ClusterNodes> {
+    pub(crate) fn take_changes(&mut self) -> Option<ClusterNodes> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }

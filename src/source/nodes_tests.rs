@@ -16,11 +16,11 @@ fn row(nodes: &mut Nodes, id: &str, time_ms: i64) -> RowNode {
 
 /// As the next process knows them.
 fn restarted(nodes: &mut Nodes, saved: &mut ClusterNodes) {
-    *saved = nodes.changes().unwrap_or_else(|| saved.clone());
+    *saved = nodes.take_changes().unwrap_or_else(|| saved.clone());
     *nodes = Nodes::new(saved.clone());
 }
 
-const OF_FILES: RowNode = RowNode::Files { since: true };
+const OF_FILES: RowNode = RowNode::Files { covers_time: true };
 
 #[test]
 fn f83_an_id_in_no_file_is_unknown_until_this_node_has_events_before_and_after_it() {
@@ -42,7 +42,7 @@ fn f83_an_id_in_no_file_is_unknown_until_this_node_has_events_before_and_after_i
     assert_eq!(row(&mut nodes, "y", 60), RowNode::Unknown);
     file(&mut nodes, 0, "x", 70);
     for (id, time_ms, whose) in [
-        ("x", 65, RowNode::Files { since: false }),
+        ("x", 65, RowNode::Files { covers_time: false }),
         ("a", 69, OF_FILES),
         ("y", 60, RowNode::Unknown),
         ("y", 64, RowNode::Unknown),
@@ -75,7 +75,7 @@ fn f83_a_node_that_joins_is_another_one_after_the_next_event_of_this_node() {
         // A file overrides every other conclusion.
         file(&mut nodes, 0, "b", 40);
         assert_eq!(row(&mut nodes, "b", 50), OF_FILES);
-        assert_eq!(nodes.changes().unwrap().others, [""; 0]);
+        assert_eq!(nodes.take_changes().unwrap().others, [""; 0]);
     }
 }
 
@@ -111,7 +111,7 @@ fn f83_replayed_ids_and_ids_that_return() {
     for (id, time_ms) in [("a", 10), ("a", 20), ("x", 30), ("x", 40)] {
         file(&mut nodes, 0, id, time_ms);
     }
-    assert_eq!((nodes.take_discoveries(), nodes.changes()), (vec![], None));
+    assert_eq!((nodes.take_discoveries(), nodes.take_changes()), (vec![], None));
     assert_eq!(row(&mut nodes, "a", 35), RowNode::Other);
     file(&mut nodes, 0, "a", 50);
     assert_eq!(row(&mut nodes, "a", 60), OF_FILES);

@@ -229,13 +229,13 @@ fn f25_retention_counts_from_when_the_file_was_last_there() {
     };
     move_all(&host.audit(), &away);
     let (_, progress) = look(&mut files, 40);
-    assert!(progress.forget.is_empty(), "nothing is forgotten yet");
+    assert!(progress.forgotten_files.is_empty(), "nothing is forgotten yet");
     move_all(&away, &host.audit());
     assert_eq!(look(&mut files, 40).0, 10, "nothing is read again");
     move_all(&host.audit(), &away);
     look(&mut files, 41);
     let (_, progress) = look(&mut files, 80);
-    assert!(!progress.forget.is_empty(), "but not remembered for ever");
+    assert!(!progress.forgotten_files.is_empty(), "but not remembered for ever");
 }
 
 /// A new installation finds many files that were finished long ago: it does not wait for each to be quiet.

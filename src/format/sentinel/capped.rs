@@ -3,7 +3,7 @@
 use super::super::buffer::EventBuffer;
 use super::super::escape::escape;
 use crate::record::compact;
-use crate::record::cursor::Cursor;
+use crate::record::json_cursor::JsonCursor;
 use crate::record::token::pieces;
 
 /// Azure Monitor's limit for a column value.
@@ -172,7 +172,7 @@ impl Capped {
         mut first: bool,
         out: &mut EventBuffer,
     ) {
-        let mut cursor = Cursor::new(json);
+        let mut cursor = JsonCursor::new(json);
         cursor.enter();
         while cursor.more() {
             let start = cursor.value_start();
@@ -206,7 +206,7 @@ impl Capped {
 /// returned.
 pub(super) fn members<'a, const N: usize>(record: &'a str, names: [&str; N]) -> [Option<&'a str>; N] {
     let mut values = [None; N];
-    let mut cursor = Cursor::new(record);
+    let mut cursor = JsonCursor::new(record);
     cursor.enter();
     while cursor.more() {
         let key = cursor.key();

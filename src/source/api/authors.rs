@@ -25,8 +25,8 @@ impl Api {
     }
 
     /// Makes the next step request the rows of this time (milliseconds since 1970), which name the author of a search.
-    pub fn want_author(&mut self, at_ms: i64) {
-        self.checks.author_wanted = Some(at_ms);
+    pub fn request_author(&mut self, at_ms: i64) {
+        self.checks.author_requested_ms = Some(at_ms);
     }
 
     pub(super) async fn look_up_author(&mut self, at_ms: i64) {
@@ -46,7 +46,7 @@ impl Api {
             return;
         };
         let mut activity = self.checks.self_activity();
-        activity.learn(response.header("x-ausername"));
+        activity.learn_user_name(response.header("x-ausername"));
         let Ok(page) = Page::parse(route, response.body, requested) else {
             return;
         };

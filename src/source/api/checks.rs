@@ -11,7 +11,7 @@ use std::time::Instant;
 pub(super) struct Checks {
     pub self_activity: SharedSelfActivity,
     /// The time of a search whose author is to be looked up, in milliseconds since 1970.
-    pub author_wanted: Option<i64>,
+    pub author_requested_ms: Option<i64>,
     pub next_expiry: Option<Instant>,
     pub next_audit_settings: Option<Instant>,
     /// As last read.

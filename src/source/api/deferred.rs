@@ -16,7 +16,7 @@ pub(super) struct Deferred {
     /// When it is retried.
     pub due: Instant,
     /// The stored cursor must not be later than this, in milliseconds since 1970.
-    pub hold_ms: i64,
+    pub cursor_max_ms: i64,
     /// It ended near the present, so rows of it may become visible late.
     pub may_get_late_rows: bool,
     /// Why it failed the last time. Empty: it has not failed.
@@ -36,7 +36,7 @@ impl Deferred {
         Deferred {
             reader: WindowReader::new(Window::new(from_ms, window.to_ms, false), route, Attempts::default()),
             due,
-            hold_ms: from_ms,
+            cursor_max_ms: from_ms,
             may_get_late_rows: false,
             reason: String::new(),
             needs_operator: false,
@@ -47,7 +47,7 @@ impl Deferred {
 
 /// What is kept of a deferred window while it is retried.
 pub(super) struct Retried {
-    pub hold_ms: i64,
+    pub cursor_max_ms: i64,
     pub may_get_late_rows: bool,
     pub reason: String,
     pub logged: bool,
@@ -99,8 +99,8 @@ impl DeferredWindows {
         }
     }
 
-    pub(super) fn hold_ms(&self) -> Option<i64> {
-        self.0.iter().map(|deferred| deferred.hold_ms).min()
+    pub(super) fn cursor_max_ms(&self) -> Option<i64> {
+        self.0.iter().map(|deferred| deferred.cursor_max_ms).min()
     }
 
     /// Their time ranges, which polls skip meanwhile.
@@ -129,15 +129,18 @@ fn is_joined(known: &Deferred, next: &Deferred) -> bool {
 
 fn join(known: Deferred, next: Deferred) -> Deferred {
     let (one, other) = (&known.reader.window, &next.reader.window);
-    let window =
-        Window::new(one.from_ms.min(other.from_ms), one.to_ms.max(other.to_ms), one.live || other.live);
+    let window = Window::new(
+        one.from_ms.min(other.from_ms),
+        one.to_ms.max(other.to_ms),
+        one.ends_at_present || other.ends_at_present,
+    );
     let route: Route = next.reader.route;
     let mut reader = WindowReader::new(window, route, Attempts::default());
     reader.attempts.join(known.reader.attempts, next.reader.attempts);
     Deferred {
         reader,
         due: known.due.max(next.due),
-        hold_ms: known.hold_ms.min(next.hold_ms),
+        cursor_max_ms: known.cursor_max_ms.min(next.cursor_max_ms),
         may_get_late_rows: known.may_get_late_rows || next.may_get_late_rows,
         reason: next.reason,
         needs_operator: known.needs_operator || next.needs_operator,
@@ -161,7 +164,7 @@ mod tests {
         Deferred {
             reader,
             due,
-            hold_ms: from_ms,
+            cursor_max_ms: from_ms,
             may_get_late_rows: false,
             reason: String::new(),
             needs_operator: false,
@@ -178,7 +181,7 @@ mod tests {
         windows.push(deferred(10, 20, 0, now));
         let ranges: Vec<_> = windows.ranges().collect();
         assert_eq!(ranges, [(20, 30), (0, 20)]);
-        assert_eq!((windows.hold_ms(), windows.due()), (Some(0), Some(now)));
+        assert_eq!((windows.cursor_max_ms(), windows.due()), (Some(0), Some(now)));
         assert_eq!(windows.pop_due(now).unwrap().reader.window.to_ms, 20);
         assert!(windows.pop_due(now).is_none());
         windows.wake(now);
@@ -192,10 +195,10 @@ mod tests {
             let mut windows = DeferredWindows::default();
             let window = Window::new(0, 100, true);
             windows.push(Deferred::reread(&window, retention_ms, Route::Auditing, now));
-            assert_eq!(windows.hold_ms(), Some(from_ms));
+            assert_eq!(windows.cursor_max_ms(), Some(from_ms));
             assert!(windows.ranges().eq([(from_ms, 100)]));
             let looked = windows.pop_due(now).unwrap();
-            assert!(!looked.may_get_late_rows && !looked.reader.window.live);
+            assert!(!looked.may_get_late_rows && !looked.reader.window.ends_at_present);
         }
     }
 
@@ -207,7 +210,7 @@ mod tests {
             windows.push(deferred(n * 10, n * 10 + 10, 5, now));
         }
         assert_eq!(windows.ranges().count(), WINDOWS_MAX);
-        assert_eq!(windows.hold_ms(), Some(0));
+        assert_eq!(windows.cursor_max_ms(), Some(0));
         let covered: i64 = windows.ranges().map(|(from_ms, to_ms)| to_ms - from_ms).sum();
         assert_eq!(covered, 1000);
     }

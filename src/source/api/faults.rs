@@ -31,7 +31,7 @@ const REFUSALS_MAX: u32 = 2;
 
 /// Whether a request was refused because of its cursor or offset.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Refusal {
+enum CursorFault {
     No,
     Perhaps,
     /// The server says that the cursor is not valid.
@@ -41,7 +41,7 @@ enum Refusal {
 impl Api {
     pub(super) fn backing_off_until(&mut self, now: Instant) -> Option<Instant> {
         let at = self.faults.not_before.filter(|at| now < *at)?;
-        if self.faults.slow_failures > 0 && self.client.credentials_changed() {
+        if self.faults.operator_failures > 0 && self.client.credentials_changed() {
             tracing::info!(source = self.source, "credentials have changed; retrying at once");
             return None;
         }
@@ -73,8 +73,8 @@ impl Api {
         }
         let requested = response.and_then(|response| delay::requested_delay(&response.headers, now.ms));
         let failures = self.count_failure(now);
-        let refusal = self.refusal(&class, response);
-        if refusal != Refusal::No && self.is_refused(refusal, now) {
+        let cursor_fault = self.cursor_fault(&class, response);
+        if cursor_fault != CursorFault::No && self.is_refused(cursor_fault, now) {
             return ApiStep::Again;
         }
         if self.poll.retried.is_some() {
@@ -82,7 +82,7 @@ impl Api {
         }
         let restarting = self.cursor.answered
             && class.may_be_restart()
-            && self.faults.slow_failures == 0
+            && self.faults.operator_failures == 0
             && self.faults.restart_failures < RESTART_FAILURES_MAX;
         // A server that is starting returns 404 for a while, too.
         let starting = matches!(class, ResponseClass::NotFound { .. }) && self.endpoint.may_be_starting();
@@ -92,8 +92,8 @@ impl Api {
             RESTART_PAUSE.mul_f64(1.0 + random() / 2.0)
         } else if class.cadence() == Cadence::Slow && !starting {
             needs_operator = true;
-            self.faults.slow_failures += 1;
-            slow_pause(self.faults.slow_failures)
+            self.faults.operator_failures += 1;
+            slow_pause(self.faults.operator_failures)
         } else {
             self.faults.failures += 1;
             delay::back_off(self.faults.failures.max(failures), requested, random())
@@ -143,8 +143,8 @@ impl Api {
         };
         self.defer(class.message(), now.monotonic + pause, slow, now);
         if class.concerns_account() {
-            self.faults.slow_failures += 1;
-            let pause = slow_pause(self.faults.slow_failures);
+            self.faults.operator_failures += 1;
+            let pause = slow_pause(self.faults.operator_failures);
             self.report(class.message(), true, pause, now);
             self.faults.not_before = Some(now.monotonic + pause);
         } else if requested.is_some() {
@@ -153,23 +153,23 @@ impl Api {
         ApiStep::Again
     }
 
-    fn refusal(&self, class: &ResponseClass, response: Option<&Response>) -> Refusal {
+    fn cursor_fault(&self, class: &ResponseClass, response: Option<&Response>) -> CursorFault {
         let Some(reader) = self.poll.reader.as_ref().filter(|reader| reader.is_later_page()) else {
-            return Refusal::No;
+            return CursorFault::No;
         };
         // A request after the claimed last page may be refused with any status.
         let end = reader.verifies_last_page() && reader.attempts.failures >= DEFERRED_AFTER;
         match response {
-            Some(response) if says_cursor_is_invalid(response) => Refusal::Yes,
-            Some(response) if matches!(response.status, 400 | 405..=422) => Refusal::Perhaps,
-            _ if matches!(class, ResponseClass::NotAPage { .. }) => Refusal::Perhaps,
-            _ if end && !class.concerns_account() => Refusal::Perhaps,
-            _ => Refusal::No,
+            Some(response) if says_cursor_is_invalid(response) => CursorFault::Yes,
+            Some(response) if matches!(response.status, 400 | 405..=422) => CursorFault::Perhaps,
+            _ if matches!(class, ResponseClass::NotAPage { .. }) => CursorFault::Perhaps,
+            _ if end && !class.concerns_account() => CursorFault::Perhaps,
+            _ => CursorFault::No,
         }
     }
 
     /// Restarts the window if its cursor or offset is refused. `true`: the window was complete, as the server claimed.
-    fn is_refused(&mut self, refusal: Refusal, now: Now) -> bool {
+    fn is_refused(&mut self, cursor_fault: CursorFault, now: Now) -> bool {
         let Some(reader) = &mut self.poll.reader else {
             return false;
         };
@@ -180,14 +180,14 @@ impl Api {
             return true;
         }
         reader.attempts.refusals += 1;
-        if refusal == Refusal::Perhaps && reader.attempts.refusals < REFUSALS_MAX {
+        if cursor_fault == CursorFault::Perhaps && reader.attempts.refusals < REFUSALS_MAX {
             return false;
         }
         reader.attempts.refusals = 0;
         tracing::debug!(source = self.source, "the cursor or offset is refused; the window is restarted");
         // A cursor that expires, or an offset that is too large, would fail again, unless the window has fewer pages. A
         // window that is about to be deferred is shortened when it is retried.
-        let shorter = refusal == Refusal::Yes || reader.is_at_offset();
+        let shorter = cursor_fault == CursorFault::Yes || reader.is_at_offset();
         let deferred_now = reader.attempts.failures >= DEFERRED_AFTER && self.poll.retried.is_none();
         if (!shorter || deferred_now || !self.shorten(now))
             && let Some(reader) = &mut self.poll.reader
@@ -199,7 +199,7 @@ impl Api {
 
     /// While an operator must act, wakes up earlier to check for changed credentials.
     fn capped_for_credentials(&self, at: Instant, now: Instant) -> Instant {
-        if self.faults.slow_failures > 0 { at.min(now + CREDENTIALS_CHECK_INTERVAL) } else { at }
+        if self.faults.operator_failures > 0 { at.min(now + CREDENTIALS_CHECK_INTERVAL) } else { at }
     }
 
     fn report(&mut self, message: String, needs_operator: bool, pause: Duration, now: Now) {
@@ -217,11 +217,11 @@ impl Api {
 
     pub(super) fn recovered(&mut self, now: Now) {
         let others_failed =
-            self.faults.failures > 1 || self.faults.slow_failures > 0 || self.faults.restart_failures > 0;
+            self.faults.failures > 1 || self.faults.operator_failures > 0 || self.faults.restart_failures > 0;
         if others_failed && self.poll.retried.is_none() {
             self.poll.deferred.wake(now.monotonic);
         }
-        (self.faults.failures, self.faults.slow_failures, self.faults.restart_failures) = (0, 0, 0);
+        (self.faults.failures, self.faults.operator_failures, self.faults.restart_failures) = (0, 0, 0);
         self.faults.not_before = None;
         self.poll.answered_since = true;
         if let Some(outage) = self.faults.outage.take() {
@@ -257,7 +257,7 @@ impl Api {
 
     /// Whether an operator must act before polling can succeed.
     pub fn needs_operator(&self) -> bool {
-        self.faults.slow_failures > 0
+        self.faults.operator_failures > 0
     }
 }
 

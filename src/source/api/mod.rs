@@ -32,6 +32,6 @@ pub(crate) mod window;
 mod window_failure;
 pub(crate) mod window_reader;
 
-pub use rows::{AdmittedRow, RowHandler, RowVerdict};
+pub use rows::{NewRow, RowHandler, RowVerdict};
 pub use server_clock::Now;
 pub use state::{Api, ApiStep, ApiTotal};

@@ -27,7 +27,7 @@ pub(super) struct Faults {
     /// Failures in a row, without those of deferred windows.
     pub failures: u32,
     /// Failures in a row that an operator must fix.
-    pub slow_failures: u32,
+    pub operator_failures: u32,
     /// Failures in a row that may be a restart of the server.
     pub restart_failures: u32,
     /// The current outage.

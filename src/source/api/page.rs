@@ -61,7 +61,7 @@ struct Envelope<'a> {
     rows: Vec<&'a RawValue>,
     has_entities: bool,
     has_results: bool,
-    paging: Option<Paging>,
+    paging: Option<PagingInfo>,
     /// The limit that the server applied: it may be smaller than requested.
     limit: Option<usize>,
     next_link: Option<Value>,
@@ -69,29 +69,29 @@ struct Envelope<'a> {
 
 /// Data Center's `pagingInfo`.
 #[derive(Default)]
-struct Paging {
+struct PagingInfo {
     last_page: Option<bool>,
     cursor: Option<String>,
     offset: Option<usize>,
 }
 
-impl Paging {
+impl PagingInfo {
     /// `None` if the value is not an object.
-    fn read(json: &Value) -> Option<Paging> {
+    fn read(json: &Value) -> Option<PagingInfo> {
         let json = json.as_object()?;
         let last_page = json.get("lastPage").and_then(Value::as_bool);
         let cursor = json.get("nextPageCursor").and_then(cursor_text);
         let offset = json.get("nextPageOffset").and_then(number);
-        Some(Paging { last_page, cursor, offset })
+        Some(PagingInfo { last_page, cursor, offset })
     }
 
     /// If two disagree, the one that leads to more pages counts, so that no row is missed.
-    fn merge(self, later: Paging) -> Paging {
+    fn merge(self, later: PagingInfo) -> PagingInfo {
         let last_page = match (self.last_page, later.last_page) {
             (Some(one), Some(other)) => Some(one && other),
             (one, other) => one.or(other),
         };
-        Paging { last_page, cursor: later.cursor.or(self.cursor), offset: later.offset.or(self.offset) }
+        PagingInfo { last_page, cursor: later.cursor.or(self.cursor), offset: later.offset.or(self.offset) }
     }
 
     fn next(self, rows: usize) -> Next {
@@ -147,7 +147,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
                         "entities" => envelope.has_entities |= envelope.add(map.next_value()?)?,
                         "results" => envelope.has_results |= envelope.add(map.next_value()?)?,
                         "pagingInfo" => {
-                            let paging = Paging::read(&map.next_value()?);
+                            let paging = PagingInfo::read(&map.next_value()?);
                             envelope.paging = match (envelope.paging.take(), paging) {
                                 (Some(earlier), Some(later)) => Some(earlier.merge(later)),
                                 (earlier, later) => later.or(earlier),

@@ -16,7 +16,7 @@ impl Api {
             false => reader.restarted(route),
         });
         self.poll.retried = Some(Retried {
-            hold_ms: deferred.hold_ms,
+            cursor_max_ms: deferred.cursor_max_ms,
             may_get_late_rows: deferred.may_get_late_rows,
             reason: deferred.reason,
             logged: deferred.logged,
@@ -101,13 +101,13 @@ impl Api {
             return;
         }
         (self.poll.broken_windows, self.poll.deferred_windows) = (0, 0);
-        if window.live {
+        if window.ends_at_present {
             self.cursor.polled_to_ms = Some(window.to_ms);
             if !self.is_ahead(now) {
                 self.cursor.reached_present = self.poll.begun;
             }
         }
-        let past_ms = self.clock.bounds_ms(now).1;
+        let past_ms = self.clock.earliest_present_ms(now);
         self.cursor.windows.finish(&window, past_ms - self.poll.role.lag().as_millis() as i64);
         let (rows, present_ms) = (self.total.rows, self.clock.present_ms(now));
         if let Some(backfill) = &mut self.poll.backfill {
@@ -153,7 +153,7 @@ impl Api {
             self.poll.reader = (!shorter).then_some(reader);
             return shorter;
         };
-        let Window { from_ms, to_ms, live, .. } = reader.window;
+        let Window { from_ms, to_ms, ends_at_present, .. } = reader.window;
         let middle_ms = from_ms + reader.window.half_ms();
         if middle_ms >= to_ms {
             self.poll.reader = Some(reader);
@@ -161,9 +161,9 @@ impl Api {
         }
         let part = |window| WindowReader::new(window, reader.route, reader.attempts);
         self.poll.deferred.push(Deferred {
-            reader: part(Window::new(middle_ms, to_ms, live)),
+            reader: part(Window::new(middle_ms, to_ms, ends_at_present)),
             due: now.monotonic,
-            hold_ms: retried.hold_ms,
+            cursor_max_ms: retried.cursor_max_ms,
             may_get_late_rows: retried.may_get_late_rows,
             reason: retried.reason.clone(),
             needs_operator: false,

@@ -12,10 +12,15 @@ use std::time::{Duration, Instant};
 pub(super) struct Poll {
     /// How often to poll.
     pub interval: Duration,
+    /// Its role towards the files, for the next window.
     pub role: ApiRole,
+    /// When the current or last poll began.
     pub begun: Option<Instant>,
+    /// When the next poll is due; `None`: at once.
     pub next: Option<Instant>,
-    pub next_reconcile: Option<Instant>,
+    /// When the next poll looks back further for late rows: see `late_rows_interval`.
+    pub next_late_rows_poll: Option<Instant>,
+    /// The current window; `None` between windows.
     pub reader: Option<WindowReader>,
     /// The role of the current window: [`ApiRole::Compare`] if each of its requests was made in this role.
     pub window_role: ApiRole,

@@ -17,16 +17,19 @@ impl Api {
             cursor.answered |= self.cursor.answered;
         }
         // After a restart deferred windows are polled again, so the stored cursor stays before them.
-        let hold_ms = self.hold_ms();
-        let held =
-            self.cursor.windows.cursor.map(|cursor| ApiCursor { at_ms: cursor.at_ms.min(hold_ms), ..cursor });
+        let cursor_max_ms = self.cursor_max_ms();
+        let held = self
+            .cursor
+            .windows
+            .cursor
+            .map(|cursor| ApiCursor { at_ms: cursor.at_ms.min(cursor_max_ms), ..cursor });
         let cursor = held.filter(|cursor| self.cursor.saved != Some(*cursor));
         // Before the first response the server's clock is unknown, and the start may still change.
         let api = cursor.filter(|_| self.cursor.answered || self.cursor.start_is_fixed);
         self.cursor.saved = api.or(self.cursor.saved);
         let settings_changed = std::mem::take(&mut self.checks.audit_settings_changed);
         let audit_settings = self.checks.audit_settings.clone().filter(|_| settings_changed);
-        let agent_user = self.checks.self_activity().changes();
+        let agent_user = self.checks.self_activity().take_changes();
         let (api, api_other_nodes) = match self.for_other_nodes {
             true => (None, api),
             false => (api, None),
@@ -35,9 +38,9 @@ impl Api {
     }
 
     /// The stored cursor must not be later than this.
-    pub(super) fn hold_ms(&self) -> i64 {
-        let retried = self.poll.retried.as_ref().map(|retried| retried.hold_ms);
-        let holds = retried.into_iter().chain(self.poll.deferred.hold_ms());
+    pub(super) fn cursor_max_ms(&self) -> i64 {
+        let retried = self.poll.retried.as_ref().map(|retried| retried.cursor_max_ms);
+        let holds = retried.into_iter().chain(self.poll.deferred.cursor_max_ms());
         holds.min().unwrap_or(i64::MAX)
     }
 
@@ -76,7 +79,7 @@ impl Api {
     /// The latest time that a poll with this lag may have requested by now.
     pub fn poll_end_bound_ms(&self, now: Now, lag: Duration) -> i64 {
         // The server's clock is known to a second, so the present may have been assumed later by that.
-        self.clock.bounds_ms(now).0 + DATE_MS - lag.as_millis() as i64
+        self.clock.latest_present_ms(now) + DATE_MS - lag.as_millis() as i64
     }
 
     /// The longest look-back of a poll, which covers rows that became visible since the last late-rows poll and were
@@ -92,7 +95,7 @@ impl Api {
         if !self.cursor.answered || !self.is_ahead(now) {
             return;
         }
-        let present_ms = self.clock.bounds_ms(now).0;
+        let present_ms = self.clock.latest_present_ms(now);
         let since = match self.cursor.reached_present {
             Some(at) => now.monotonic.saturating_duration_since(at) + self.config.overlap,
             None => self.look_back_max(),
@@ -113,6 +116,6 @@ impl Api {
     pub(super) fn is_ahead(&self, now: Now) -> bool {
         let overlap_ms = self.config.overlap.as_millis() as i64;
         let cursor = self.cursor.windows.cursor;
-        cursor.is_some_and(|cursor| cursor.at_ms - overlap_ms > self.clock.bounds_ms(now).0)
+        cursor.is_some_and(|cursor| cursor.at_ms - overlap_ms > self.clock.latest_present_ms(now))
     }
 }

@@ -8,8 +8,8 @@ use crate::config::Product;
 use crate::ledger::SharedLedger;
 use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch, Token};
 
-/// A row that is to be delivered.
-pub struct AdmittedRow<'a> {
+/// A row that was not delivered before.
+pub struct NewRow<'a> {
     pub content: &'a Parsed<'a>,
     pub id: EventId,
     /// It records one of the agent's own searches.
@@ -18,7 +18,7 @@ pub struct AdmittedRow<'a> {
     pub expected_in_files: bool,
     /// The row as received, without insignificant whitespace.
     pub text: &'a [u8],
-    /// It came by the old API of Data Center: what it has in common with the row of the newer one.
+    /// Of a row of the legacy API: see [`Api::cross_route_id`].
     pub legacy_cross_route_id: Option<EventId>,
 }
 
@@ -36,10 +36,10 @@ pub trait RowHandler {
     /// Decides about a row before deduplication.
     fn judge(&mut self, record: &Record) -> RowVerdict;
 
-    fn deliver(&mut self, row: AdmittedRow<'_>);
+    fn deliver(&mut self, row: NewRow<'_>);
 
     /// Takes note of the agent's own search, which is not to be delivered.
-    fn leave_out(&mut self, row: AdmittedRow<'_>);
+    fn leave_out(&mut self, row: NewRow<'_>);
 }
 
 impl Api {
@@ -78,7 +78,7 @@ impl Api {
             time_ms = record.time_ms;
             match rows.judge(record) {
                 RowVerdict::Skip => {
-                    self.count(id, time_ms);
+                    self.count_row(id, time_ms);
                     self.total.repeated += 1;
                     return;
                 }
@@ -87,11 +87,11 @@ impl Api {
             self_poll = self.is_self_poll(record);
             cross_route_id = self.cross_route_id(record);
         }
-        let Some((id, cross_route_id)) = self.admit(id, cross_route_id, time_ms, ledger) else {
+        let Some((id, cross_route_id)) = self.deduplicate(id, cross_route_id, time_ms, ledger) else {
             return;
         };
         let legacy_cross_route_id = cross_route_id.filter(|_| self.endpoint.route == Route::Legacy);
-        let row = AdmittedRow { content, id, self_poll, expected_in_files, text, legacy_cross_route_id };
+        let row = NewRow { content, id, self_poll, expected_in_files, text, legacy_cross_route_id };
         if self_poll && self.config.drop_self_polls {
             self.total.dropped += 1;
             rows.leave_out(row);
@@ -100,27 +100,27 @@ impl Api {
         }
     }
 
-    /// The id under which a row is delivered, and its cross_route_id among its twins. `None`: it was delivered before.
-    fn admit(
+    /// The id under which a row is delivered, and its cross-route id among its twins. `None`: it was delivered before.
+    fn deduplicate(
         &mut self,
         id: EventId,
         cross_route_id: Option<EventId>,
         time_ms: Option<i64>,
         ledger: &SharedLedger,
     ) -> Option<(EventId, Option<EventId>)> {
-        let id = self.count(id, time_ms)?;
+        let id = self.count_row(id, time_ms)?;
         let window = &mut self.poll.reader.as_mut()?.window;
         let cross_route_id = cross_route_id.map(|cross_route_id| window.twin(cross_route_id));
         let is_legacy = self.endpoint.route == Route::Legacy;
         let came_by_legacy = cross_route_id.zip(time_ms).filter(|_| !is_legacy);
         let came_by_legacy = came_by_legacy
             .is_some_and(|(cross_route_id, ms)| ledger.contains_cross_route(cross_route_id, ms));
-        if came_by_legacy || !ledger.admit(id, time_ms) {
+        if came_by_legacy || !ledger.mark_in_flight(id, time_ms) {
             self.total.repeated += 1;
             return None;
         }
         if let Some(cross_route_id) = cross_route_id.filter(|_| is_legacy) {
-            ledger.admit_cross_route(cross_route_id);
+            ledger.mark_cross_route_in_flight(cross_route_id);
         }
         let overlap_ms = self.config.overlap.as_millis() as i64;
         // The cursor may have been set back since it was saved.
@@ -151,7 +151,7 @@ impl Api {
     }
 
     /// Counts a row, delivered or not. Returns its id among its twins.
-    fn count(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
+    fn count_row(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
         self.total.rows += 1;
         Some(self.poll.reader.as_mut()?.window.row(id, time_ms))
     }

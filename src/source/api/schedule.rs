@@ -33,7 +33,7 @@ impl Api {
     pub(super) fn choose_window(&mut self, now: Now) -> Option<ApiStep> {
         let in_order = self.cursor.windows.polling() || self.poll.next.is_none_or(|at| now.monotonic >= at);
         // While requests fail, only the next window of the poll is retried, to detect the recovery.
-        let retries = self.faults.slow_failures == 0 && (self.faults.failures == 0 || !in_order);
+        let retries = self.faults.operator_failures == 0 && (self.faults.failures == 0 || !in_order);
         if retries && let Some(deferred) = self.poll.deferred.pop_due(now.monotonic) {
             self.retry(deferred);
             return None;
@@ -61,17 +61,17 @@ impl Api {
         self.detect_clock_rollback(now);
         self.poll.begun = Some(now.monotonic);
         // The first poll looks back as far, because it is unknown when the previous process did.
-        let reconcile = self.poll.next_reconcile.is_none_or(|at| now.monotonic >= at);
-        if reconcile {
-            self.poll.next_reconcile = Some(now.monotonic + self.config.late_rows_interval);
+        let for_late_rows = self.poll.next_late_rows_poll.is_none_or(|at| now.monotonic >= at);
+        if for_late_rows {
+            self.poll.next_late_rows_poll = Some(now.monotonic + self.config.late_rows_interval);
             self.endpoint.retry_auditing_route();
         }
-        let lookback = if reconcile { self.look_back_max() } else { self.config.overlap };
+        let lookback = if for_late_rows { self.look_back_max() } else { self.config.overlap };
         let start_ms = match self.config.start {
             Start::At(ms) => ms,
             Start::Ago(ago) => self.clock.present_ms(now) - ago.as_millis() as i64,
         };
-        let begun_ms = self.clock.bounds_ms(now).0;
+        let begun_ms = self.clock.latest_present_ms(now);
         self.cursor.windows.begin_poll(start_ms, lookback.as_millis() as i64, begun_ms);
         self.poll.next = Some(now.monotonic + self.poll.interval);
         self.poll.backfill = Some(BackfillProgress::new(
@@ -83,7 +83,7 @@ impl Api {
     }
 
     fn end_ms(&self, now: Now) -> i64 {
-        self.clock.bounds_ms(now).0 - self.poll.role.lag().as_millis() as i64
+        self.clock.latest_present_ms(now) - self.poll.role.lag().as_millis() as i64
     }
 
     /// Whether the last poll has ended, complete or not.

@@ -52,7 +52,7 @@ impl SelfActivity {
     }
 
     /// Learns the name from an `X-AUSERNAME` header, which is percent-encoded.
-    pub fn learn(&mut self, header: Option<&str>) {
+    pub fn learn_user_name(&mut self, header: Option<&str>) {
         let Some(name) = header.filter(|name| !name.trim().is_empty() && !is_anonymous(name)) else {
             return;
         };
@@ -119,7 +119,7 @@ impl SelfActivity {
     }
 
     /// The changes since the last call, for the checkpoint.
-    pub fn changes(&mut self) -> Option<AgentUser> {
+    pub fn take_changes(&mut self) -> Option<AgentUser> {
         let name = self.user_name.clone().filter(|_| self.changed)?;
         self.changed = false;
         Some(AgentUser { configured: self.configured.clone(), name, key: self.user_key.clone()? })
@@ -170,9 +170,9 @@ mod tests {
             r#"{"id":"aa","name":"Auditor","uri":"https://wiki.example.com/user?a=b&username=Audit%40r"}"#;
         let theirs = r#"{"id":"bb","name":"Auditor","uri":"https://wiki.example.com/user?username=eve"}"#;
         assert!(!is_own_search(&mut activity, &search(mine)), "the user is not known yet");
-        activity.learn(Some("audit%40R"));
+        activity.learn_user_name(Some("audit%40R"));
         for nobody in ["anonymous", "Anonymous ", ""] {
-            activity.learn(Some(nobody));
+            activity.learn_user_name(Some(nobody));
         }
         assert!(!is_own_search(&mut activity, &search(r#"{"id":"aa","name":"Auditor"}"#)));
         assert!(is_own_search(&mut activity, &search(mine)));
@@ -202,7 +202,7 @@ mod tests {
         for author in [MINE, MINE_IN_A_FILE, THEIRS_IN_A_FILE] {
             assert_eq!(by(&mut activity, author), SearchedBy::Unknown, "{author}");
         }
-        activity.learn(Some("Auditor"));
+        activity.learn_user_name(Some("Auditor"));
         activity.response_received();
         assert_eq!(by(&mut activity, MINE_IN_A_FILE), SearchedBy::Unknown);
         assert_eq!(by(&mut activity, MINE), SearchedBy::Agent);
@@ -211,15 +211,15 @@ mod tests {
         assert_eq!(by(&mut activity, THEIRS), SearchedBy::Other);
         assert_eq!(by(&mut activity, THEIRS_IN_A_FILE), SearchedBy::Other);
         assert_eq!(by(&mut activity, r#"{"id":"-2"}"#), SearchedBy::Other);
-        let saved = activity.changes();
-        assert_eq!(activity.changes(), None);
+        let saved = activity.take_changes();
+        assert_eq!(activity.take_changes(), None);
         // The next process knows it at once, also if the login name differs from the configured user.
         let mut again = SelfActivity::new(None, saved.clone());
         assert_eq!(by(&mut again, MINE_IN_A_FILE), SearchedBy::Agent);
         // Another user in the configuration, or another user's token.
         let mut other = SelfActivity::new(Some("eve".into()), saved);
         assert_eq!(by(&mut other, MINE_IN_A_FILE), SearchedBy::Unknown);
-        again.learn(Some("eve"));
+        again.learn_user_name(Some("eve"));
         assert_eq!(by(&mut again, MINE_IN_A_FILE), SearchedBy::Unknown);
         assert_eq!(by(&mut again, THEIRS), SearchedBy::Agent);
     }

@@ -14,7 +14,7 @@ pub struct Now {
 
 #[derive(Default)]
 pub(super) struct ServerClock {
-    /// The last `Date` header in milliseconds since 1970, and when it was received.
+    /// The latest time that the last `Date` header may mean, in milliseconds since 1970, and when it was received.
     learned: Option<(i64, Now)>,
 }
 
@@ -37,11 +37,15 @@ impl ServerClock {
         }
     }
 
-    /// The later and the earlier of both clocks: a `Date` may come from a cache, and the host's clock may be wrong. An
-    /// old `Date` from a cache lowers the earlier one only, unless the host's clock is behind as well.
-    pub(super) fn bounds_ms(&self, now: Now) -> (i64, i64) {
-        let server_ms = self.present_ms(now);
-        (server_ms.max(now.ms), (server_ms - DATE_MS).min(now.ms))
+    /// The later of both clocks: a `Date` may come from a cache, and the host's clock may be wrong.
+    pub(super) fn latest_present_ms(&self, now: Now) -> i64 {
+        self.present_ms(now).max(now.ms)
+    }
+
+    /// The earlier of both clocks. An old `Date` from a cache lowers this one only, unless the host's clock is behind as
+    /// well.
+    pub(super) fn earliest_present_ms(&self, now: Now) -> i64 {
+        (self.present_ms(now) - DATE_MS).min(now.ms)
     }
 
     /// How far the server's clock was ahead of the host's at the last response, in milliseconds.

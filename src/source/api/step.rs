@@ -29,7 +29,7 @@ impl Api {
         if self.faults.version_wanted {
             return self.ask_version(now).await;
         }
-        if let Some(at_ms) = self.checks.author_wanted.take() {
+        if let Some(at_ms) = self.checks.author_requested_ms.take() {
             self.look_up_author(at_ms).await;
             return ApiStep::Again;
         }
@@ -144,7 +144,7 @@ impl Api {
     fn learn_clock(&mut self, response: &Response, now: Now) -> bool {
         let first = self.clock.difference_ms().is_none();
         self.clock.learn(response.header("date"), now);
-        self.checks.self_activity().learn(response.header("x-ausername"));
+        self.checks.self_activity().learn_user_name(response.header("x-ausername"));
         let difference = self.clock.difference_ms();
         first && difference.is_some_and(|ms| ms.abs() > CLOCK_DIFFERENCE_MAX_MS)
     }

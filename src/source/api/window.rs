@@ -27,9 +27,9 @@ pub(crate) struct Windows {
     next_from_ms: Option<i64>,
     restarts: u32,
     /// Time of the newest row so far: the server's clock is at least there.
-    seen_ms: i64,
+    newest_row_ms: i64,
     /// When the poll started, by the later of both clocks.
-    begun_ms: i64,
+    poll_started_ms: i64,
     /// Time ranges of deferred windows, which are retried separately and skipped by the poll, in any order.
     pub deferred: Vec<(i64, i64)>,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Window {
     pub from_ms: i64,
     pub to_ms: i64,
     /// It ends at the present.
-    pub live: bool,
+    pub ends_at_present: bool,
     rows: usize,
     /// Rows with times outside the window.
     pub outside: usize,
@@ -51,8 +51,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub(crate) fn new(from_ms: i64, to_ms: i64, live: bool) -> Window {
-        Window { from_ms, to_ms, live, ..Window::default() }
+    pub(crate) fn new(from_ms: i64, to_ms: i64, ends_at_present: bool) -> Window {
+        Window { from_ms, to_ms, ends_at_present, ..Window::default() }
     }
 
     /// Counts a row. Returns its id among its twins.
@@ -96,8 +96,8 @@ impl Windows {
             span_ms: FIRST_SPAN_MS,
             next_from_ms: None,
             restarts: 0,
-            begun_ms: i64::MIN,
-            seen_ms: i64::MIN,
+            poll_started_ms: i64::MIN,
+            newest_row_ms: i64::MIN,
             deferred: Vec::new(),
         }
     }
@@ -116,7 +116,7 @@ impl Windows {
     /// Starts a poll at `lookback_ms` before the cursor, or at `start_ms` if it was never polled. However long the poll
     /// takes, the cursor does not pass `present_ms`, because windows that were read first may have late rows since.
     pub(crate) fn begin_poll(&mut self, start_ms: i64, lookback_ms: i64, present_ms: i64) {
-        self.begun_ms = present_ms;
+        self.poll_started_ms = present_ms;
         let cursor = self.begin(start_ms);
         let start_ms = cursor.start_ms.min(cursor.at_ms);
         self.next_from_ms = Some((cursor.at_ms - lookback_ms).max(start_ms));
@@ -129,7 +129,7 @@ impl Windows {
             cursor.at_ms = to_ms;
             cursor.start_ms = cursor.start_ms.min(to_ms);
         }
-        self.seen_ms = i64::MIN;
+        self.newest_row_ms = i64::MIN;
         self.abandon();
     }
 
@@ -156,12 +156,12 @@ impl Windows {
     /// The window was deferred: the poll continues after it.
     pub(crate) fn defer(&mut self, window: &Window) {
         self.restarts = 0;
-        self.next_from_ms = (!window.live).then_some(window.to_ms);
+        self.next_from_ms = (!window.ends_at_present).then_some(window.to_ms);
     }
 
     /// Whether the window's end is so close to the start of the poll that rows of it may become visible late.
     pub(crate) fn is_fresh(&self, window: &Window, overlap_ms: i64) -> bool {
-        window.live || window.to_ms.saturating_add(overlap_ms) >= self.begun_ms
+        window.ends_at_present || window.to_ms.saturating_add(overlap_ms) >= self.poll_started_ms
     }
 
     /// The window is complete. `past_ms`: the earlier of both clocks. After it, and after the newest row, rows may
@@ -169,15 +169,15 @@ impl Windows {
     pub(crate) fn finish(&mut self, window: &Window, past_ms: i64) {
         let Some(cursor) = &mut self.cursor else { return };
         self.restarts = 0;
-        self.seen_ms = self.seen_ms.max(window.newest_ms.unwrap_or(i64::MIN));
-        if window.live {
+        self.newest_row_ms = self.newest_row_ms.max(window.newest_ms.unwrap_or(i64::MIN));
+        if window.ends_at_present {
             // Not to its end, because another node's clock may be slightly behind.
             let newest_ms = window.newest_ms.unwrap_or(cursor.at_ms);
-            cursor.at_ms = cursor.at_ms.max(newest_ms.min(self.begun_ms));
+            cursor.at_ms = cursor.at_ms.max(newest_ms.min(self.poll_started_ms));
             self.next_from_ms = None;
         } else {
-            let to_ms = window.to_ms.min(past_ms.max(self.seen_ms));
-            cursor.at_ms = cursor.at_ms.max(to_ms.min(self.begun_ms));
+            let to_ms = window.to_ms.min(past_ms.max(self.newest_row_ms));
+            cursor.at_ms = cursor.at_ms.max(to_ms.min(self.poll_started_ms));
             self.next_from_ms = Some(window.to_ms);
         }
         if window.rows < ROWS_MAX / 8 {
@@ -262,8 +262,8 @@ mod tests {
         // The next poll skips it as well, however far it looks back.
         windows.begin_poll(0, 1000, i64::MAX);
         assert_eq!(windows.next(110).unwrap().from_ms, 20);
-        let live = windows.next(110).unwrap();
-        windows.defer(&Window::new(live.from_ms, 110, true));
+        let last = windows.next(110).unwrap();
+        windows.defer(&Window::new(last.from_ms, 110, true));
         assert!(!windows.polling());
     }
 
@@ -272,7 +272,7 @@ mod tests {
         let mut windows = Windows::new(None);
         windows.begin_poll(0, 5, HOUR);
         let window = windows.next(HOUR).unwrap();
-        assert!(window.live);
+        assert!(window.ends_at_present);
         // The server failed for a day. Late rows may have become visible in the window that was read first.
         let first = Window::new(0, HOUR, false);
         windows.finish(&first, HOUR);
@@ -292,7 +292,7 @@ mod tests {
         }
         assert!(window.too_large() && windows.halve(&window));
         let half = windows.next(HOUR).unwrap();
-        assert_eq!((half.from_ms, half.to_ms, half.live), (0, HOUR / 2, false));
+        assert_eq!((half.from_ms, half.to_ms, half.ends_at_present), (0, HOUR / 2, false));
         assert_eq!(windows.cursor.unwrap().at_ms, 0);
     }
 

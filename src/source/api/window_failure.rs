@@ -78,11 +78,11 @@ impl Api {
             return;
         };
         let retried = self.poll.retried.take();
-        let others_work = self.faults.failures == 0 && self.faults.slow_failures == 0;
+        let others_work = self.faults.failures == 0 && self.faults.operator_failures == 0;
         let overlap_ms = self.config.overlap.as_millis() as i64;
         let mut deferred = match retried {
             Some(retried) => Deferred {
-                hold_ms: retried.hold_ms,
+                cursor_max_ms: retried.cursor_max_ms,
                 may_get_late_rows: retried.may_get_late_rows,
                 logged: retried.logged,
                 reader,
@@ -96,7 +96,7 @@ impl Api {
                 self.poll.deferred_windows += 1;
                 let cursor_ms = self.cursor.windows.cursor.map_or(i64::MIN, |cursor| cursor.at_ms);
                 Deferred {
-                    hold_ms: reader.window.from_ms.max(cursor_ms),
+                    cursor_max_ms: reader.window.from_ms.max(cursor_ms),
                     may_get_late_rows: self.cursor.windows.is_fresh(&reader.window, overlap_ms),
                     logged: false,
                     reader,

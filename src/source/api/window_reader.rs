@@ -110,8 +110,8 @@ impl WindowReader {
 
     /// The same window, from its first page.
     pub(crate) fn restarted(&self, route: Route) -> WindowReader {
-        let Window { from_ms, to_ms, live, .. } = self.window;
-        WindowReader::new(Window::new(from_ms, to_ms, live), route, self.attempts)
+        let Window { from_ms, to_ms, ends_at_present, .. } = self.window;
+        WindowReader::new(Window::new(from_ms, to_ms, ends_at_present), route, self.attempts)
     }
 
     /// Whether the request contains a cursor or an offset from an earlier page.

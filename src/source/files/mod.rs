@@ -48,8 +48,8 @@ use std::time::Instant;
 use tracked::TrackedFile;
 use verify::RunningVerification;
 
-/// A file that was not written to for this long no longer grows if a newer file exists.
-const GROWING_MAX_MS: i64 = 3_600_000;
+/// A file that was not written to for this long counts as complete if a newer file exists.
+const QUIET_MIN_MS: i64 = 3_600_000;
 
 pub struct AuditFiles {
     config: FilesConfig,
@@ -87,14 +87,14 @@ struct DirectoryState {
     /// repeated record is then not a twin.
     twin_scope: u32,
     /// Key of the file that is currently read with a twin scope of its own.
-    scope_of_file: Option<u32>,
+    own_scope_file: Option<u32>,
 }
 
 /// A record and where it was found.
 pub struct FileRecord<'a> {
     pub raw: RawRecord<'a>,
     /// Key of the file's checkpoint entry.
-    pub file: u32,
+    pub file_key: u32,
     /// The file's path as a JSON string.
     pub path_json: &'a str,
     /// Index of the directory, number of its twin scope, and the record's offset in that scope in bytes.
@@ -185,7 +185,7 @@ impl AuditFiles {
             emitted_bytes: 0,
             twin_window_loaded: false,
             twin_scope: 0,
-            scope_of_file: None,
+            own_scope_file: None,
         });
         self.directories.len() - 1
     }
@@ -331,7 +331,7 @@ impl AuditFiles {
     fn has_successor(&self, index: usize) -> bool {
         let this = &self.tracked[index];
         let written_ms = this.entry.mtime_ms;
-        let old = self.now_ms.saturating_sub(written_ms) > GROWING_MAX_MS;
+        let old = self.now_ms.saturating_sub(written_ms) > QUIET_MIN_MS;
         self.newer_than(index).any(|other| old || other.entry.mtime_ms >= written_ms)
     }
 

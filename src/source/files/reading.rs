@@ -97,9 +97,9 @@ impl AuditFiles {
         let tracked = &self.tracked[index];
         let own_twin_scope = tracked.own_twin_scope.then_some(tracked.entry.key);
         let directory = &mut self.directories[tracked.directory];
-        if directory.scope_of_file != own_twin_scope {
+        if directory.own_scope_file != own_twin_scope {
             directory.twin_scope += 1;
-            (directory.scope_of_file, directory.twin_window_loaded) =
+            (directory.own_scope_file, directory.twin_window_loaded) =
                 (own_twin_scope, own_twin_scope.is_some());
         }
         if directory.twin_window_loaded {
@@ -151,7 +151,7 @@ impl AuditFiles {
         if let Some(raw) = reader.splitter.take_unterminated().filter(|_| !is_in_another_file) {
             emit(FileRecord {
                 raw,
-                file: tracked.entry.key,
+                file_key: tracked.entry.key,
                 path_json,
                 directory,
                 twin_scope,

@@ -74,7 +74,7 @@ impl TestRun<'_> {
         for entry in progress.files {
             self.known.entries.insert(entry.key, entry);
         }
-        for key in progress.forget {
+        for key in progress.forgotten_files {
             self.known.entries.remove(&key);
         }
         self.known.losses.extend(progress.losses);

@@ -32,7 +32,7 @@ pub(super) struct TrackedFile {
     /// The verification failed. Do not retry before this time.
     pub(super) verify_after: Option<Instant>,
     pub(super) changed: bool,
-    /// FileCompression by the file's extension.
+    /// The compression, by the file's extension.
     pub(super) compression: Option<FileCompression>,
     /// The scan that skips content known from other files.
     pub(super) scan: Option<Box<CopyScan>>,
@@ -121,13 +121,13 @@ impl TrackedFile {
         emit: &mut dyn FnMut(FileRecord<'_>),
     ) -> u64 {
         let Some(reader) = &mut self.reader else { return 0 };
-        let (file, directory, path_json) = (self.entry.key, self.directory, &self.path_json);
+        let (file_key, directory, path_json) = (self.entry.key, self.directory, &self.path_json);
         let (mut emitted, before) = (0, reader.splitter.boundary());
         while let Some(raw) = reader.splitter.next_record() {
             let bytes = raw.bytes();
             emit(FileRecord {
                 raw,
-                file,
+                file_key,
                 path_json,
                 directory,
                 twin_scope,
@@ -155,11 +155,11 @@ impl TrackedFile {
     /// Stores the head fingerprint, which is read again while the position is within the bytes that it covers.
     pub(super) fn save_head(&mut self) {
         let Some(reader) = &self.reader else { return };
-        let head_fingerprint = reader.splitter.boundary().min(FINGERPRINT_BYTES as u64);
+        let head_len = reader.splitter.boundary().min(FINGERPRINT_BYTES as u64);
         // Before anything is read the fingerprint covers the bytes that were found, of any number.
-        if head_fingerprint > 0
-            && u64::from(self.entry.head_fingerprint.len) != head_fingerprint
-            && let Ok(Some(fingerprint)) = reader.head_fingerprint(head_fingerprint as usize)
+        if head_len > 0
+            && u64::from(self.entry.head_fingerprint.len) != head_len
+            && let Ok(Some(fingerprint)) = reader.head_fingerprint(head_len as usize)
         {
             self.entry.head_fingerprint = fingerprint;
         }

@@ -89,7 +89,7 @@ impl AuditFiles {
         let copy = copy.filter(|copy| !followed(copy));
         if copy.is_none() && old.offset == 0 {
             // The copy is tracked itself, and the old entry adds nothing.
-            self.pending_progress.forget.push(old.key);
+            self.pending_progress.forgotten_files.push(old.key);
             return;
         }
         old.last_seen_ms = self.now_ms;

@@ -104,7 +104,7 @@ impl AuditFiles {
                 let bytes = raw.bytes();
                 emit(FileRecord {
                     raw,
-                    file: entry.key,
+                    file_key: entry.key,
                     path_json,
                     directory: *directory,
                     twin_scope,

@@ -157,7 +157,7 @@ impl AuditFiles {
         }
         if !forget.is_empty() {
             self.tracked.retain(|t| !forget.contains(&t.entry.key));
-            self.pending_progress.forget.extend(forget);
+            self.pending_progress.forgotten_files.extend(forget);
         }
     }
 }

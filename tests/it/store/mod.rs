@@ -134,7 +134,7 @@ fn what_was_committed_is_there_after_a_restart() {
     };
     store.commit(&[many, at("docs", 7)]).unwrap();
     let fewer = Commit {
-        progress: Progress { files: vec![entry(3, 99)], forget: vec![0, 19], ..Progress::default() },
+        progress: Progress { files: vec![entry(3, 99)], forgotten_files: vec![0, 19], ..Progress::default() },
         ..at("wiki", 0)
     };
     store.commit(&[fewer]).unwrap();

@@ -3,13 +3,13 @@
 
 use super::ingest::Ingest;
 use crate::clock;
-use crate::ledger::{SealError, SharedLedger};
+use crate::ledger::{SharedLedger, SignError};
 use crate::notice::{LEDGER_DAMAGED, LEDGER_SEALED, Notice};
 use crate::position::Progress;
 use std::time::{Duration, Instant};
 
 /// For the reader of one source.
-pub(super) struct Sealing {
+pub(super) struct CheckpointPublisher {
     source: String,
     ledger: SharedLedger,
     interval: Duration,
@@ -20,8 +20,8 @@ pub(super) struct Sealing {
     broken: bool,
 }
 
-impl Sealing {
-    pub(super) fn new(source: &str, ledger: SharedLedger, interval: Duration) -> Sealing {
+impl CheckpointPublisher {
+    pub(super) fn new(source: &str, ledger: SharedLedger, interval: Duration) -> CheckpointPublisher {
         let now_ms = clock::now_ms();
         let last_ms = ledger.published_ms().unwrap_or_else(|| {
             // A new ledger has nothing to publish yet.
@@ -31,10 +31,17 @@ impl Sealing {
         let since = Duration::from_millis(now_ms.saturating_sub(last_ms).max(0) as u64);
         let published_entries = ledger.stored_entries();
         let next = clock::monotonic() + interval.saturating_sub(since);
-        Sealing { source: source.to_owned(), ledger, interval, next, published_entries, broken: false }
+        CheckpointPublisher {
+            source: source.to_owned(),
+            ledger,
+            interval,
+            next,
+            published_entries,
+            broken: false,
+        }
     }
 
-    /// When [`Sealing::publish_if_due`] has something to do.
+    /// When [`CheckpointPublisher::publish_if_due`] has something to do.
     pub(super) fn due(&self) -> Instant {
         self.next
     }
@@ -61,19 +68,19 @@ impl Sealing {
             return;
         }
         let (source, at_ms) = (&self.source, clock::now_ms());
-        let notice = match self.ledger.seal() {
+        let notice = match self.ledger.sign_checkpoint() {
             Ok(None) => return,
-            Ok(Some(sealed)) => {
-                self.published_entries = sealed.entries;
+            Ok(Some(checkpoint)) => {
+                self.published_entries = checkpoint.entries;
                 self.ledger.set_published(at_ms);
                 let message = format!(
                     "the ledger of source `{source}` with {} entries was signed; the checkpoint is in the original",
-                    sealed.entries
+                    checkpoint.entries
                 );
                 let notice = Notice::new(LEDGER_SEALED, source, &at_ms.to_string(), at_ms, message);
-                notice.with_original(sealed.note)
+                notice.with_original(checkpoint.note)
             }
-            Err(error @ SealError::Inconsistent(_)) => {
+            Err(error @ SignError::Inconsistent(_)) => {
                 self.broken = true;
                 let message = format!(
                     "the ledger of source `{source}` cannot be signed: {error}. Delivery continues; restart the agent, and a \
@@ -82,7 +89,7 @@ impl Sealing {
                 tracing::error!(source, "{message}");
                 Notice::new(LEDGER_DAMAGED, source, &at_ms.to_string(), at_ms, message)
             }
-            Err(error @ SealError::Io { .. }) => {
+            Err(error @ SignError::Io { .. }) => {
                 let error = crate::telemetry::chain(&error);
                 tracing::warn!(
                     source,

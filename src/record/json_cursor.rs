@@ -6,14 +6,14 @@ use super::scan;
 use super::token::{self, Token};
 
 /// A position in valid JSON. On invalid text the results are meaningless, but it terminates and does not panic.
-pub(crate) struct Cursor<'a> {
+pub(crate) struct JsonCursor<'a> {
     text: &'a str,
     pub(super) position: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> JsonCursor<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Cursor { text, position: 0 }
+        JsonCursor { text, position: 0 }
     }
 
     /// Offset of the next value in bytes.

@@ -9,28 +9,28 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
 #[derive(Deserialize)]
-struct SealedValue<'a> {
+struct StoredValue<'a> {
     version: u32,
     sum: &'a str,
     #[serde(borrow)]
     value: &'a RawValue,
 }
 
-/// Why bytes cannot be unsealed.
+/// Why bytes cannot be decoded.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum UnsealError {
+pub(super) enum DecodeError {
     /// The checksum matches, but a newer release wrote the value; its version.
     Newer(u32),
     Damaged(String),
 }
 
-/// Seals `value` under `name`. Returns the bytes and the checksum.
-pub(super) fn seal(name: &[u8], value: &impl Serialize) -> serde_json::Result<(Vec<u8>, u64)> {
-    seal_as(super::VERSION, name, value)
+/// Encodes `value`, to be stored under `name`. Returns the bytes and the checksum.
+pub(super) fn encode(name: &[u8], value: &impl Serialize) -> serde_json::Result<(Vec<u8>, u64)> {
+    encode_as(super::VERSION, name, value)
 }
 
 /// Uses one buffer, because a value may be large. The checksum is filled in at the end.
-fn seal_as(version: u32, name: &[u8], value: &impl Serialize) -> serde_json::Result<(Vec<u8>, u64)> {
+fn encode_as(version: u32, name: &[u8], value: &impl Serialize) -> serde_json::Result<(Vec<u8>, u64)> {
     let mut bytes = format!(r#"{{"version":{version},"sum":""#).into_bytes();
     let sum_at = bytes.len();
     bytes.extend_from_slice(br#"0000000000000000","value":"#);
@@ -42,17 +42,17 @@ fn seal_as(version: u32, name: &[u8], value: &impl Serialize) -> serde_json::Res
     Ok((bytes, sum))
 }
 
-/// Returns the value in `bytes`, which were sealed under `name`, and its checksum.
-pub(super) fn unseal<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<(T, u64), UnsealError> {
-    let damaged = |error: serde_json::Error| UnsealError::Damaged(error.to_string());
-    let sealed: SealedValue = serde_json::from_slice(bytes).map_err(damaged)?;
-    let value = sealed.value.get();
-    let sum = sum(sealed.version, name, value.as_bytes());
-    if sealed.sum != format!("{sum:016x}") {
-        return Err(UnsealError::Damaged("its checksum does not match".to_owned()));
+/// Returns the value in `bytes`, which were stored under `name`, and its checksum.
+pub(super) fn decode<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<(T, u64), DecodeError> {
+    let damaged = |error: serde_json::Error| DecodeError::Damaged(error.to_string());
+    let stored: StoredValue = serde_json::from_slice(bytes).map_err(damaged)?;
+    let value = stored.value.get();
+    let sum = sum(stored.version, name, value.as_bytes());
+    if stored.sum != format!("{sum:016x}") {
+        return Err(DecodeError::Damaged("its checksum does not match".to_owned()));
     }
-    if sealed.version > super::VERSION {
-        return Err(UnsealError::Newer(sealed.version));
+    if stored.version > super::VERSION {
+        return Err(DecodeError::Newer(stored.version));
     }
     serde_json::from_str(value).map(|value| (value, sum)).map_err(damaged)
 }
@@ -72,23 +72,23 @@ mod tests {
 
     #[test]
     fn every_changed_byte_is_noticed() {
-        let (bytes, sum) = seal(b"name", &vec![1, 22, 333]).unwrap();
-        assert_eq!(unseal::<Vec<u32>>(b"name", &bytes), Ok((vec![1, 22, 333], sum)));
-        assert!(unseal::<Vec<u32>>(b"eman", &bytes).is_err());
+        let (bytes, sum) = encode(b"name", &vec![1, 22, 333]).unwrap();
+        assert_eq!(decode::<Vec<u32>>(b"name", &bytes), Ok((vec![1, 22, 333], sum)));
+        assert!(decode::<Vec<u32>>(b"eman", &bytes).is_err());
         for at in 0..bytes.len() {
             for flip in [1, 0x10, 0x20, 0xff] {
                 let mut bytes = bytes.clone();
                 bytes[at] ^= flip;
-                assert!(matches!(unseal::<Vec<u32>>(b"name", &bytes), Err(UnsealError::Damaged(_))));
+                assert!(matches!(decode::<Vec<u32>>(b"name", &bytes), Err(DecodeError::Damaged(_))));
             }
-            assert!(matches!(unseal::<Vec<u32>>(b"name", &bytes[..at]), Err(UnsealError::Damaged(_))));
+            assert!(matches!(decode::<Vec<u32>>(b"name", &bytes[..at]), Err(DecodeError::Damaged(_))));
         }
     }
 
     #[test]
     fn a_newer_value_is_distinguished_from_a_damaged_one() {
         let value = serde_json::json!({"unknown": true});
-        let (bytes, _) = seal_as(super::super::VERSION + 1, b"name", &value).unwrap();
-        assert_eq!(unseal::<Vec<u32>>(b"name", &bytes), Err(UnsealError::Newer(super::super::VERSION + 1)));
+        let (bytes, _) = encode_as(super::super::VERSION + 1, b"name", &value).unwrap();
+        assert_eq!(decode::<Vec<u32>>(b"name", &bytes), Err(DecodeError::Newer(super::super::VERSION + 1)));
     }
 }

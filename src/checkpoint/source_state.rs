@@ -1,4 +1,4 @@
-//! Stored values, as they are in the store and in the backup file.
+//! What is stored of a source, in the store and in the backup file, and the commit that changes it.
 
 use std::collections::BTreeMap;
 
