@@ -95,7 +95,8 @@ impl SourceProgress {
             let mut entries = std::mem::take(&mut progress.entries);
             if !self.quarantined.is_empty() {
                 for entry in &mut entries {
-                    if self.quarantined.remove(&EventId(entry.id)) {
+                    let may_be = entry.kind == EntryKind::Delivered;
+                    if may_be && self.quarantined.remove(&EventId(entry.id)) {
                         entry.kind = EntryKind::Quarantined;
                     }
                 }

@@ -71,11 +71,18 @@ fn log_number(dir: &Path) -> io::Result<u64> {
 /// # Errors
 /// The copy cannot be made.
 pub fn begin_new_log(dir: &Path, size: u64) -> io::Result<PathBuf> {
-    let number = log_number(dir)?;
-    let mut kept = dir.as_os_str().to_owned();
-    kept.push(format!(".log-{number}"));
-    let kept = PathBuf::from(kept);
-    // It is there if an earlier call was killed before the exchange: until then it is the copy.
+    let mut number = log_number(dir)?;
+    let kept = loop {
+        let mut kept = dir.as_os_str().to_owned();
+        kept.push(format!(".log-{number}"));
+        let kept = PathBuf::from(kept);
+        // Another kept log has this number if the file with the number was lost.
+        if !kept.join(ALL_CHECKPOINTS).exists() {
+            break kept;
+        }
+        number += 1;
+    };
+    // It is there without checkpoints if an earlier call was killed before the exchange: until then it is the copy.
     match std::fs::remove_dir_all(&kept) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

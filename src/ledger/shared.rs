@@ -11,7 +11,11 @@ use crate::record::twins::IdSet;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often a segment may be dropped for its age. A host has few segments in a year, and a clock that is wrong for a
+/// while must not drop all of them.
+const AGE_CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// How much a ledger keeps. Older entries are dropped a segment at a time.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +51,7 @@ struct State {
     /// `None`: a dry run that has no ledger to look into.
     ledger: Option<Ledger>,
     limits: Limits,
+    next_age_check: Option<Instant>,
     /// Keys of events that were read and are not in the ledger yet.
     in_flight: IdSet,
     /// Nothing is appended: what is read stays in flight.
@@ -60,8 +65,15 @@ struct State {
 impl SharedLedger {
     fn new(ledger: Option<Ledger>, limits: Limits, read_only: bool) -> SharedLedger {
         let stored = LedgerPosition::default();
-        let state =
-            State { ledger, limits, in_flight: IdSet::default(), read_only, unreadable: false, stored };
+        let state = State {
+            ledger,
+            limits,
+            next_age_check: None,
+            in_flight: IdSet::default(),
+            read_only,
+            unreadable: false,
+            stored,
+        };
         SharedLedger(Arc::new(Shared { state: Mutex::new(state), checkpoints: Mutex::new(None) }))
     }
 
@@ -140,12 +152,16 @@ impl SharedLedger {
     /// Makes everything durable that was appended. Returns what the checkpoint is to store; `None`: a dry run.
     pub fn commit(&self) -> io::Result<Option<LedgerPosition>> {
         let mut state = self.lock();
-        let State { ledger: Some(ledger), limits, read_only: false, .. } = &mut *state else {
+        let State { ledger: Some(ledger), limits, next_age_check, read_only: false, .. } = &mut *state else {
             return Ok(None);
         };
-        let oldest = (SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now_ms().max(0) as u64))
-            .checked_sub(limits.retention)
-            .unwrap_or(SystemTime::UNIX_EPOCH);
+        let now = clock::monotonic();
+        let is_age_check = next_age_check.is_none_or(|at| now >= at);
+        if is_age_check {
+            *next_age_check = Some(now + AGE_CHECK_INTERVAL);
+        }
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now_ms().max(0) as u64);
+        let oldest = time.checked_sub(limits.retention).filter(|_| is_age_check);
         ledger.drop_segments(oldest, limits.bytes_max)?;
         let (position, unsynced) = ledger.prepare_commit()?;
         // The reader need not wait for the disk.

@@ -66,8 +66,12 @@ impl Ledger {
             return Ok(None);
         };
         let mut ledger = Ledger::new(segments, position)?;
-        ledger.load()?;
-        Ok(Some(ledger))
+        match ledger.load() {
+            // It has lost entries, which the next start with write access repairs and reports.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Some(ledger)),
+        }
     }
 
     fn new(segments: Segments, position: &LedgerPosition) -> io::Result<Ledger> {
@@ -110,6 +114,8 @@ impl Ledger {
             }
             self.add_block(BlockSummary { spans, hash: edge.root() });
         }
+        // Those that were made again reach the disk with the next sync of summaries, and no earlier.
+        self.blocks_synced = stored;
         let partial = self.segments.read(blocks * BLOCK_ENTRIES..self.written)?;
         for entry in partial.chunks_exact(ENTRY_BYTES).filter_map(Entry::from_bytes) {
             self.partial_spans.add(&entry);
@@ -199,16 +205,19 @@ impl Ledger {
         Ok((position, self.segments.take_unsynced(summaries)))
     }
 
-    /// Drops full segments, oldest first: those that were last written before `before`, and those that are too many for
-    /// `bytes_max`. The time of an event does not count: old events may have been delivered just now. The files are
+    /// Drops full segments, oldest first: those that are too many for `bytes_max`, and one that was last written before
+    /// `before`, if given. One at a time, because the clock may be wrong for a moment. The time of an event does not count: old events may have been delivered just now. The files are
     /// removed by [`Ledger::remove_dropped`], once the new position is stored.
-    pub(super) fn drop_segments(&mut self, before: SystemTime, bytes_max: u64) -> io::Result<()> {
+    pub(super) fn drop_segments(&mut self, mut before: Option<SystemTime>, bytes_max: u64) -> io::Result<()> {
         let kept_max = (bytes_max / (SEGMENT_ENTRIES * ENTRY_BYTES as u64)).max(1);
         while self.written >= self.first + SEGMENT_ENTRIES {
             // The segment that is being written counts as well.
             let segments = (self.written - self.first).div_ceil(SEGMENT_ENTRIES);
-            if segments <= kept_max && self.segments.last_written(self.first)? >= before {
-                break;
+            if segments <= kept_max {
+                let Some(before) = before.take() else { break };
+                if self.segments.last_written(self.first)? >= before {
+                    break;
+                }
             }
             self.spans.drop_segment();
             self.first += SEGMENT_ENTRIES;

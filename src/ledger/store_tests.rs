@@ -238,9 +238,9 @@ fn old_segments_are_dropped() {
     let (mut ledger, before) = filled(dir.path(), count);
     let oldest = File::options().write(true).open(dir.path().join("entries/0000000000000000")).unwrap();
     oldest.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)).unwrap();
-    ledger.drop_segments(SystemTime::UNIX_EPOCH + Duration::from_secs(1000), u64::MAX).unwrap();
+    ledger.drop_segments(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)), u64::MAX).unwrap();
     assert_eq!(commit(&mut ledger), before);
-    ledger.drop_segments(SystemTime::UNIX_EPOCH + Duration::from_secs(1001), u64::MAX).unwrap();
+    ledger.drop_segments(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1001)), u64::MAX).unwrap();
     let position = commit(&mut ledger);
     assert_eq!(position, LedgerPosition { first: SEGMENT_ENTRIES, ..before.clone() });
     assert!(
@@ -255,7 +255,7 @@ fn old_segments_are_dropped() {
         !contains(&mut ledger, &nth(SEGMENT_ENTRIES - 1)) && contains(&mut ledger, &nth(SEGMENT_ENTRIES))
     );
     // Two segments may stay: the one that is being written and the one before it.
-    ledger.drop_segments(SystemTime::UNIX_EPOCH, 3 * SEGMENT_ENTRIES * 80 - 1).unwrap();
+    ledger.drop_segments(Some(SystemTime::UNIX_EPOCH), 3 * SEGMENT_ENTRIES * 80 - 1).unwrap();
     assert_eq!(commit(&mut ledger), LedgerPosition { first: 2 * SEGMENT_ENTRIES, ..before.clone() });
     ledger.remove_dropped().unwrap();
     assert_eq!(files(), 2);
