@@ -238,7 +238,8 @@ fn mapped(server: &OpenSearch) {
     let found = server.request("POST", &format!("/{STREAM}/_count"), &query.to_string());
     assert_eq!(found["count"], 2000);
     // Found by a word of a name.
-    let found = server.request("POST", &format!("/{STREAM}/_search?size=1"), "");
+    let query = json!({"query": {"exists": {"field": "user.full_name"}}});
+    let found = server.request("POST", &format!("/{STREAM}/_search?size=1"), &query.to_string());
     let name = found["hits"]["hits"][0]["_source"]["user"]["full_name"].as_str().unwrap();
     let word = name.split(' ').next().unwrap().to_lowercase();
     let query = json!({"query": {"match": {"user.full_name.text": word}}});
