@@ -253,9 +253,11 @@ pub(in crate::commands) fn unchecked(export: &Export, days: &Days) -> Vec<String
     }
     let total = days.total();
     if total.unconfirmed > 0 {
-        let text =
-            "of the agent itself that are not in the ledger: it was killed after it had delivered them";
-        unchecked.push(format!("{} {text}", events(total.unconfirmed)));
+        let (are, them) = if total.unconfirmed == 1 { ("is", "it") } else { ("are", "them") };
+        unchecked.push(format!(
+            "{} of the agent itself {are} not in the ledger: it was killed after it had delivered {them}",
+            events(total.unconfirmed)
+        ));
     }
     if total.too_old > 0 {
         unchecked.push(format!("{} older than what the ledger keeps", events(total.too_old)));
