@@ -366,7 +366,7 @@ pub struct ReportArgs {
     /// Key that must have signed the checkpoints, as `ledger key` prints it [default: those in the state directory]
     #[arg(long, value_name = "KEY", num_args = 1..)]
     pub key: Vec<String>,
-    /// Exported events, which are compared and give the agent's history its words
+    /// Events that a sink has exported; the outputs of file sinks are compared anyway if there is a configuration
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub export: Vec<PathBuf>,
     #[command(flatten)]
@@ -376,7 +376,7 @@ pub struct ReportArgs {
     pub html: PathBuf,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct ReconcileArgs {
     /// Configuration file with sources and sinks [default: /etc/confluence-audit-agent/config.toml]
     #[arg(long, value_name = "FILE")]

@@ -21,6 +21,9 @@ pub const TOKEN_EXPIRING: &str = "agent.token.expiring";
 /// The source switched from the files to the API, or back.
 pub const SOURCE_SWITCHED: &str = "agent.source.switched";
 
+/// How the message of a switch back to the files begins.
+pub(crate) const SWITCHED_BACK: &str = "the audit files are healthy again";
+
 /// An audit file was truncated or rewritten after it was read.
 pub const FILE_TAMPERED: &str = "agent.file.tampered";
 

@@ -5,7 +5,7 @@ use super::ingest::Ingest;
 use crate::checkpoint::SourceState;
 use crate::clock;
 use crate::config::FallbackConfig;
-use crate::notice::{Notice, SOURCE_SWITCHED};
+use crate::notice::{Notice, SOURCE_SWITCHED, SWITCHED_BACK};
 use crate::position::{ActiveInput, Progress};
 use crate::source::failover::{ApiRole, FailoverTimeouts, FallbackCause, FileActivity, State, Switch};
 use crate::source::files::AuditFiles;
@@ -91,9 +91,10 @@ impl Fallback {
 
     fn switch(&self, switch: Switch, missing: u64, files: &AuditFiles, ingest: &mut Ingest) {
         let reason = match switch {
-            Switch::ToFiles => "the audit files are healthy again; reading resumes at the stored position, \
-                 and events that the API has delivered are skipped"
-                .to_owned(),
+            Switch::ToFiles => format!(
+                "{SWITCHED_BACK}; reading resumes at the stored position, and events that the API has delivered \
+                 are skipped"
+            ),
             Switch::ToApi(FallbackCause::Unusable) => {
                 let problem = files.health().unwrap_or("the audit files cannot be read");
                 format!("the audit API is read instead of the audit files: {problem}")

@@ -86,6 +86,12 @@ impl PrintedFindings {
         self.left_out += (before - self.findings.len()) as u64;
     }
 
+    /// The findings that are printed, and the number of the others.
+    pub(super) fn into_parts(mut self) -> (Vec<DescribedFinding>, u64) {
+        self.trim();
+        (self.findings, self.left_out)
+    }
+
     pub(super) fn print(mut self, out: &mut impl Write) -> io::Result<()> {
         self.trim();
         for finding in &self.findings {
@@ -102,7 +108,8 @@ impl PrintedFindings {
     }
 }
 
-fn detail(finding: &DescribedFinding) -> String {
+/// Where it is, and what differs.
+pub(super) fn detail(finding: &DescribedFinding) -> String {
     let mut parts = Vec::new();
     parts.extend(finding.place.as_ref().map(|place| format!("`{place}`")));
     if let (Some(entry), Some(source)) = (finding.entry, &finding.source) {

@@ -6,10 +6,10 @@ mod print;
 mod repair;
 mod sources;
 
-use super::findings::DescribedFinding;
+use super::findings::{DescribedFinding, PrintedFindings};
 use super::output::print_error;
 use super::verify::{VerifyFailure, describe, load, read_export};
-use crate::cli::{Options, ReconcileArgs};
+use crate::cli::{Options, ReconcileArgs, TimeRange};
 use crate::config::{self, Config, DestinationConfig, FileSinkConfig, SinkConfig, SinkKind};
 use crate::evidence::compare::{Scope, Side};
 use crate::evidence::export::Export;
@@ -33,10 +33,18 @@ const MISSING_MAX: usize = 1_000_000;
 /// What was compared with the ledgers.
 pub(super) struct Compared {
     /// Such as `sink local`.
-    name: String,
+    pub name: String,
     side: Side,
-    export: Export,
-    days: Days,
+    pub export: Export,
+    pub days: Days,
+}
+
+/// The outputs of all file sinks, compared with the ledgers.
+#[derive(Default)]
+pub(super) struct ComparedOutputs {
+    /// Each with what was found in it.
+    pub compared: Vec<(Compared, PrintedFindings)>,
+    pub unchecked: Vec<String>,
 }
 
 /// What is to be compared with the ledgers.
@@ -82,6 +90,31 @@ pub fn reconcile(args: &ReconcileArgs, out: &mut impl Write) -> io::Result<u8> {
             Ok(exit::TRY_AGAIN)
         }
     }
+}
+
+/// Compares the outputs of all file sinks with the ledgers, as `reconcile` does. Other sinks are not asked.
+pub(super) fn compare_outputs(
+    config: &Config,
+    ledgers: &[SourceLedger],
+    times: TimeRange,
+) -> Result<ComparedOutputs, VerifyFailure> {
+    let args = ReconcileArgs { times, ..ReconcileArgs::default() };
+    let mut nowhere = io::sink();
+    let output = Output::kept(&mut nowhere);
+    let mut reconciler = Reconciler { args: &args, config, ledgers, output, missing: HashSet::new() };
+    for sink in &config.sinks {
+        let name = format!("sink {}", sink.name);
+        match &sink.kind {
+            SinkKind::File(file) => reconciler.outputs(&name, file)?,
+            SinkKind::Remote(_) => {
+                reconciler
+                    .output
+                    .not_checked(format!("{name}: a server; `reconcile` and `--export` compare it"));
+            }
+            SinkKind::Stdout => reconciler.output.not_checked(format!("{name}: standard output")),
+        }
+    }
+    Ok(reconciler.output.into_compared())
 }
 
 /// A sink, and what it has exported.

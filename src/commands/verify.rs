@@ -17,7 +17,7 @@ use crate::exit;
 use crate::ledger::{self, EntryKind, LedgerCheck, Verifier, key};
 use crate::telemetry::chain;
 use print::Output;
-pub(super) use print::{print_unchecked, unchecked};
+pub(super) use print::{no_keys, print_unchecked, unchecked, unchecked_of};
 use std::io::{self, Write};
 use std::path::PathBuf;
 

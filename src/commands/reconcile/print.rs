@@ -1,7 +1,7 @@
 //! What `reconcile` prints, for people and for programs.
 
-use super::Compared;
 use super::repair::Repair;
+use super::{Compared, ComparedOutputs};
 use crate::commands::check::files::human_size;
 use crate::commands::findings::{DescribedFinding, PrintedFindings, counted, print_days};
 use crate::commands::layout;
@@ -26,12 +26,24 @@ pub(super) struct Output<'o, W> {
     /// What could not be asked or read.
     failed: Vec<String>,
     unchecked: Vec<String>,
+    /// What was compared is kept instead of printed.
+    kept: Option<Vec<(Compared, PrintedFindings)>>,
 }
 
 impl<'o, W: Write> Output<'o, W> {
+    /// For a command that presents what was compared itself.
+    pub(super) fn kept(out: &'o mut W) -> Output<'o, W> {
+        Output { kept: Some(Vec::new()), ..Output::new(false, out) }
+    }
+
+    pub(super) fn into_compared(self) -> ComparedOutputs {
+        ComparedOutputs { compared: self.kept.unwrap_or_default(), unchecked: self.unchecked }
+    }
+
     pub(super) fn new(json: bool, out: &'o mut W) -> Output<'o, W> {
         Output {
             json,
+            kept: None,
             out,
             findings: PrintedFindings::default(),
             ledgers: Vec::new(),
@@ -83,6 +95,10 @@ impl<'o, W: Write> Output<'o, W> {
         self.found += total.findings() + export.cut;
         let unchecked = unchecked(export, days).into_iter();
         self.unchecked.extend(unchecked.map(|text| format!("{name}: {text}")));
+        if let Some(kept) = &mut self.kept {
+            kept.push((compared, std::mem::take(&mut self.findings)));
+            return Ok(());
+        }
         if self.json {
             let by_day: Vec<Value> =
                 days.iter().map(|(day, counts)| json!({"day": day, "counts": counts})).collect();

@@ -1,13 +1,15 @@
 //! The HTML of a report: one file without scripts, for screens, light and dark, and for paper. Pure.
 
-use super::{DAY_MS, DayCounts, Report};
-use crate::commands::findings::{number, time};
+use super::chart::chart;
+use super::markup::{Table, bad, date, escaped, heading, paragraph, verbatim};
+use super::switches::{ApiTime, is_switch};
+use super::{Comparison, DayCounts, Report, SourceReport};
+use crate::commands::findings::{counted, detail, number, time};
+use crate::evidence::finding::Counts;
+use crate::ledger::{CheckpointName, Verifier};
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("report.css");
-/// Size of the chart, in its own units.
-const CHART_WIDTH: f64 = 720.0;
-const CHART_HEIGHT: f64 = 160.0;
 /// Events of the agent itself that are listed.
 const NOTICES_MAX: usize = 1_000;
 
@@ -25,17 +27,19 @@ const CONTROLS: [(&str, &str); 4] = [
 pub(super) fn write(report: &Report) -> String {
     let mut out = String::new();
     head(report, &mut out);
-    ledgers(report, &mut out);
     chart(report, &mut out);
     days(report, &mut out);
-    export(report, &mut out);
+    on_the_api(report, &mut out);
+    compared(report, &mut out);
     gaps(report, &mut out);
     history(report, &mut out);
-    out.push_str("<h2>Controls</h2><table><tbody>");
-    for (control, text) in CONTROLS {
-        row(&mut out, &[control, text]);
-    }
-    out.push_str("</tbody></table></main></body></html>\n");
+    ledgers(report, &mut out);
+    check(report, &mut out);
+    heading(&mut out, "Controls that this report serves");
+    let mut table = Table::begin(&mut out, &["Control", "What serves it"], &[]);
+    CONTROLS.iter().for_each(|(control, text)| table.row(&[control, text], &[]));
+    table.end();
+    out.push_str("</main></body></html>\n");
     out
 }
 
@@ -44,218 +48,272 @@ fn head(report: &Report, out: &mut String) {
         if report.times.start == i64::MIN { "the beginning".to_owned() } else { time(report.times.start) };
     let to = if report.times.end == i64::MAX { "now".to_owned() } else { time(report.times.end) };
     let (class, result) = match report.findings() {
-        0 => ("good", "Nothing was found".to_owned()),
-        count => ("bad", format!("{} found", number(count))),
+        0 => ("good", "No findings".to_owned()),
+        count => ("bad", counted(count, "finding", "findings")),
     };
+    let sources: Vec<String> = report.sources.iter().map(|source| escaped(&source.source)).collect();
     let made = time(report.made_ms);
     // Writing to a string does not fail.
     let _ = write!(
         out,
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>Confluence audit evidence</title><style>{STYLE}</style></head><body><main>\
-         <h1>Confluence audit evidence</h1><p>{from} to {to}, UTC. Made {made} by {} {}.</p>\
-         <p class=\"result {class}\">{result}</p>",
+         <h1>Confluence audit evidence</h1><p>{from} to {to}, UTC. Source: {}.</p>\
+         <p>Made {made} by {} {}.</p><p class=\"result {class}\">{result}</p>",
+        sources.join(", "),
         crate::NAME,
         escaped(crate::VERSION)
     );
-}
-
-fn ledgers(report: &Report, out: &mut String) {
-    out.push_str("<h2>Ledgers and checkpoints</h2>");
-    table(out, &["Source", "Entries", "Checkpoints", "From the export", "Vouched for", "Key", "Findings"]);
-    for source in &report.sources {
-        let check = &source.check;
-        let keys = check.checkpoints.last().map(|last| last.signed_by.join(", ")).unwrap_or_default();
-        let cells = [
-            escaped(&source.source),
-            number(check.entries.end - check.entries.start),
-            number(check.checkpoints.len() as u64),
-            number(source.published as u64),
-            number(check.vouched),
-            escaped(if keys.is_empty() { "not verified" } else { &keys }),
-            number(check.findings.len() as u64),
-        ];
-        html_row(out, &cells);
-    }
-    out.push_str("</tbody></table>");
     for source in &report.sources {
         for finding in &source.check.findings {
-            let (source, text) = (escaped(&source.source), escaped(&finding.to_string()));
-            let _ = write!(out, "<p class=\"bad\">{source}: {text}</p>");
+            bad(out, &format!("Ledger of {}: {finding}", source.source));
         }
     }
-}
-
-/// Events a day by input: bars without a script.
-fn chart(report: &Report, out: &mut String) {
-    let (Some(first), Some(last)) = (report.days.keys().next(), report.days.keys().next_back()) else {
-        return;
-    };
-    let count = (last - first + 1) as f64;
-    let total = |day: &DayCounts| day.file + day.api + day.agent;
-    let highest = report.days.values().map(total).max().unwrap_or(0).max(1) as f64;
-    let width = CHART_WIDTH / count;
-    out.push_str("<h2>Events a day</h2><p class=\"legend\"><span class=\"file\"></span> files <span class=\"api\"></span> API <span class=\"agent\"></span> the agent itself</p>");
-    let _ = write!(
-        out,
-        "<svg viewBox=\"0 0 {CHART_WIDTH} {CHART_HEIGHT}\" role=\"img\"><title>Events a day by input</title>"
-    );
-    for (day, counts) in &report.days {
-        let (mut top, left) = (CHART_HEIGHT, (day - first) as f64 * width);
-        for (class, count) in [("file", counts.file), ("api", counts.api), ("agent", counts.agent)] {
-            let height = count as f64 / highest * CHART_HEIGHT;
-            top -= height;
-            if count > 0 {
-                let bar = (width * 0.85).max(0.5);
-                let _ = write!(
-                    out,
-                    "<rect class=\"{class}\" x=\"{left:.2}\" y=\"{top:.2}\" width=\"{bar:.2}\" height=\"{height:.2}\"><title>{}: {count}</title></rect>",
-                    date(*day)
-                );
-            }
+    for Comparison { name, days, export, .. } in &report.compared {
+        let count = days.total().findings() + export.cut;
+        if count > 0 {
+            bad(out, &format!("{name}: {}", counted(count, "finding", "findings")));
         }
     }
-    let _ = write!(
-        out,
-        "</svg><p class=\"axis\"><span>{}</span><span>{} at most</span><span>{}</span></p>",
-        date(*first),
-        number(highest as u64),
-        date(*last)
-    );
+    if !report.unchecked.is_empty() {
+        out.push_str("<p>Not checked:</p><ul>");
+        for text in &report.unchecked {
+            let _ = write!(out, "<li>{}</li>", escaped(&text.replace('\n', " ")));
+        }
+        out.push_str("</ul>");
+    }
 }
 
 fn days(report: &Report, out: &mut String) {
-    out.push_str("<h2>Counts by day</h2>");
-    table(out, &["Day", "From files", "From the API", "Of the agent", "In quarantine", "Left out"]);
-    for (day, counts) in &report.days {
-        let DayCounts { file, api, agent, quarantined, left_out } = *counts;
-        let cells =
-            [date(*day), number(file), number(api), number(agent), number(quarantined), number(left_out)];
-        html_row(out, &cells);
+    heading(out, "Counts by day");
+    if report.days.is_empty() {
+        return paragraph(out, "No event of this period is in the ledger.");
     }
-    out.push_str("</tbody></table>");
+    let heads = ["From files", "From the API", "Of the agent", "In quarantine", "Left out"];
+    let mut table = Table::begin(out, &["Day"], &heads);
+    let mut total = [0; 5];
+    for (day, DayCounts { file, api, agent, quarantined, left_out }) in &report.days {
+        let counts = [*file, *api, *agent, *quarantined, *left_out];
+        total.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+        table.row(&[&date(*day)], &counts);
+    }
+    table.total(&["All"], &total);
+    table.end();
+    paragraph(
+        out,
+        "From the ledger. Days that are not listed have no events. Events in quarantine were refused by a sink, and \
+         are also counted by their input.",
+    );
     if report.without_time > 0 {
-        let _ = write!(out, "<p>{} events without a time are on no day.</p>", number(report.without_time));
+        let events = counted(report.without_time, "event", "events");
+        paragraph(out, &format!("{events} without a time on no day."));
     }
 }
 
-fn export(report: &Report, out: &mut String) {
-    out.push_str("<h2>Compared with a sink</h2>");
-    let Some((export, _)) = &report.compared else {
-        out.push_str("<p>No export was given, so no sink was compared.</p>");
-        return;
-    };
-    let counts = report.counts();
-    let files =
-        export.files.iter().map(|file| escaped(&file.to_string_lossy())).collect::<Vec<_>>().join(", ");
-    let _ = write!(out, "<p>{files}</p>");
-    table(out, &["Expected", "Intact", "By id", "Altered", "Missing", "Extra", "Doubled", "In quarantine"]);
-    let cells = [
-        counts.expected,
-        counts.intact,
-        counts.present,
-        counts.altered,
-        counts.missing,
-        counts.extra,
-        counts.doubled,
-        counts.quarantined,
-    ];
-    html_row(out, &cells.map(number));
-    out.push_str("</tbody></table>");
+/// How long each source read the API.
+fn on_the_api(report: &Report, out: &mut String) {
+    heading(out, "Time on the API");
+    let known = report.known_notices();
+    let unknown = report.notices.len().saturating_sub(known.len()) as u64;
+    let period = report.times.start..report.times.end.min(report.made_ms);
+    out.push_str("<ul>");
+    for (at, source) in report.sources.iter().enumerate() {
+        let of_source = known.iter().filter(|(entry, notice)| entry.source == at && is_switch(notice));
+        let switches: Vec<_> = of_source.map(|(_, notice)| *notice).collect();
+        let all = report.notices.values().filter(|entry| entry.source == at).count();
+        let words_known = all == 0 || known.iter().any(|(entry, _)| entry.source == at);
+        let text = api_text(source, ApiTime::of(&switches, &period), words_known);
+        let _ = write!(out, "<li>{}: {}</li>", escaped(&source.source), escaped(&text));
+    }
+    out.push_str("</ul>");
+    if unknown > 0 && !known.is_empty() {
+        let events = counted(unknown, "event", "events");
+        let text = "in nothing that was compared. Switches among them are not counted.";
+        paragraph(out, &format!("{events} of the agent itself in the ledger: {text}"));
+    }
+}
+
+fn api_text(source: &SourceReport, api: ApiTime, words_known: bool) -> String {
+    let events = format!("{} by the API", counted(source.api, "event", "events"));
+    if source.file == 0 && source.api > 0 && api.switches == 0 {
+        return format!("all {events}; no record of an audit file was delivered.");
+    }
+    if !words_known {
+        return format!(
+            "{events}. The minutes are not known: the ledger has only digests of the agent's own events. Their words \
+             come from the file sink (`--config`) or from an export (`--export`)."
+        );
+    }
+    let minutes = counted(api.minutes(), "minute", "minutes");
+    let switches = counted(api.switches, "switch", "switches");
+    let mut text = format!("{minutes} on the API, {switches}, {events}.");
+    if api.since_unknown {
+        text.push_str(" It read the API before the first known switch; since when is not known.");
+    }
+    if api.lasts {
+        text.push_str(" It still read the API at the end of the period.");
+    }
+    text
+}
+
+fn compared(report: &Report, out: &mut String) {
+    heading(out, "Compared with sinks");
+    if report.compared.is_empty() {
+        return paragraph(
+            out,
+            "No sink was compared. `--config` compares file sinks, `--export` what a sink exported.",
+        );
+    }
+    let heads = ["Expected", "Intact", "By id", "Altered", "Missing", "Extra", "Doubled", "In quarantine"];
+    let mut table = Table::begin(out, &["Compared"], &heads);
+    for Comparison { name, days, .. } in &report.compared {
+        let Counts { expected, intact, present, altered, missing, extra, doubled, quarantined, .. } =
+            days.total();
+        table.row(&[name], &[expected, intact, present, altered, missing, extra, doubled, quarantined]);
+    }
+    table.end();
+    for Comparison { name, export, findings: (findings, left_out), .. } in &report.compared {
+        let files: Vec<String> =
+            export.files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
+        paragraph(out, &format!("{name}: {}.", files.join(", ")));
+        if findings.is_empty() {
+            continue;
+        }
+        let mut table = Table::begin(out, &["Finding", "Event", "Time", "Where"], &[]);
+        for finding in findings {
+            let time = finding.time.as_deref().unwrap_or("without a time");
+            table.row(&[finding.finding, &finding.id, time, &detail(finding)], &[]);
+        }
+        table.end();
+        if *left_out > 0 {
+            paragraph(out, &format!("… and {} more; `verify --json` prints all.", number(*left_out)));
+        }
+    }
 }
 
 fn gaps(report: &Report, out: &mut String) {
-    out.push_str("<h2>Gaps</h2>");
+    heading(out, "Gaps");
     if report.gaps.is_empty() {
-        out.push_str("<p>No byte of an audit file is known to be lost.</p>");
-        return;
+        return paragraph(out, "No byte of an audit file is known to be lost.");
     }
-    table(out, &["Time", "Source", "File", "From byte", "Bytes"]);
+    let mut table = Table::begin(out, &["Time", "Source", "File"], &["From byte", "Bytes"]);
     for gap in &report.gaps {
         let bytes = gap.bytes.end - gap.bytes.start;
-        let cells = [
-            time(gap.at_ms),
-            escaped(&gap.source),
-            gap.file.to_string(),
-            number(gap.bytes.start),
-            number(bytes),
-        ];
-        html_row(out, &cells);
+        table.row(&[&time(gap.at_ms), &gap.source, &gap.file.to_string()], &[gap.bytes.start, bytes]);
     }
-    out.push_str("</tbody></table>");
+    table.end();
+    if report.gaps_left_out > 0 {
+        paragraph(out, &format!("… and {} more.", number(report.gaps_left_out)));
+    }
 }
 
 /// What the agent has reported: switches, gaps, tampering, coverage.
 fn history(report: &Report, out: &mut String) {
-    out.push_str("<h2>What the agent has reported</h2>");
-    let Some((export, _)) = &report.compared else {
-        let count = number(report.notices.len() as u64);
-        let _ = write!(
-            out,
-            "<p>{count} events of the agent itself are in the ledger, which has their digests only. Give an export, and their words stand here.</p>"
-        );
-        return;
-    };
-    let is_listed = |id: &u128| report.notices.contains(id);
-    let mut notices: Vec<_> = export.notices.iter().filter(|notice| is_listed(&notice.id)).collect();
-    notices.retain(|notice| notice.action != crate::notice::LEDGER_SEALED);
-    notices.sort_by_key(|notice| notice.time_ms);
-    if notices.is_empty() {
-        out.push_str("<p>Nothing but checkpoints.</p>");
+    heading(out, "What the agent has reported");
+    let all = report.notices.values().filter(|entry| entry.is_in_period).count();
+    let mut known = report.known_notices();
+    known.retain(|(entry, _)| entry.is_in_period);
+    if known.len() < all {
+        let events = counted((all - known.len()) as u64, "event", "events");
+        let text = "known by digest only. Their words come from the file sink (`--config`) or from an export (`--export`).";
+        paragraph(out, &format!("{events} of the agent itself: {text}"));
+    }
+    let before = known.len();
+    known.retain(|(_, notice)| notice.action != crate::notice::LEDGER_SEALED);
+    let sealed = counted((before - known.len()) as u64, "signed checkpoint", "signed checkpoints");
+    if known.is_empty() {
+        match before {
+            0 if all == 0 => paragraph(out, "Nothing in this period."),
+            0 => {}
+            _ => paragraph(out, &format!("Nothing but {sealed}.")),
+        }
         return;
     }
-    table(out, &["Time", "Event", "Message"]);
-    for notice in notices.iter().take(NOTICES_MAX) {
-        let cells = [
-            notice.time_ms.map_or_else(String::new, time),
-            escaped(&notice.action),
-            escaped(&notice.message),
+    let mut table = Table::begin(out, &["Time", "Source", "Event", "Message"], &[]);
+    for (entry, notice) in known.iter().take(NOTICES_MAX) {
+        let time = notice.time_ms.map_or_else(String::new, time);
+        let source = report.sources.get(entry.source).map_or("", |source| &source.source);
+        table.row(&[&time, source, &notice.action, &notice.message], &[]);
+    }
+    table.end();
+    let more = known.len().saturating_sub(NOTICES_MAX);
+    if more > 0 {
+        paragraph(out, &format!("… and {} more.", number(more as u64)));
+    }
+    if before > known.len() {
+        paragraph(out, &format!("And {sealed}."));
+    }
+}
+
+fn ledgers(report: &Report, out: &mut String) {
+    heading(out, "Ledgers and checkpoints");
+    let heads = ["Entries", "Checkpoints", "From exports", "Vouched for", "Findings"];
+    let mut table = Table::begin(out, &["Source"], &heads);
+    for SourceReport { source, check, published, .. } in &report.sources {
+        let counts = [
+            check.entries.end - check.entries.start,
+            check.checkpoints.len() as u64,
+            *published as u64,
+            check.vouched,
+            check.findings.len() as u64,
         ];
-        html_row(out, &cells);
+        table.row(&[source], &counts);
     }
-    out.push_str("</tbody></table>");
-}
-
-fn table(out: &mut String, heads: &[&str]) {
-    out.push_str("<table><thead><tr>");
-    for head in heads {
-        let _ = write!(out, "<th>{head}</th>");
+    table.end();
+    for SourceReport { source, newest, .. } in &report.sources {
+        let Some(newest) = newest else {
+            paragraph(out, &format!("Source {source}: no checkpoint that its entries match."));
+            continue;
+        };
+        let from = match newest.name {
+            CheckpointName::Ledger(_) => "in the ledger",
+            CheckpointName::Given(_) => "in what was compared",
+        };
+        let entries = counted(newest.size, "entry", "entries");
+        paragraph(out, &format!("Newest checkpoint of source {source}, {from}, over {entries}:"));
+        verbatim(out, &newest.note);
     }
-    out.push_str("</tr></thead><tbody>");
 }
 
-fn row(out: &mut String, cells: &[&str]) {
-    let cells: Vec<String> = cells.iter().map(|cell| escaped(cell)).collect();
-    html_row(out, &cells);
-}
-
-/// The cells are HTML.
-fn html_row(out: &mut String, cells: &[String]) {
-    out.push_str("<tr>");
-    for cell in cells {
-        let is_number = cell.bytes().all(|byte| byte.is_ascii_digit() || byte == b',');
-        let _ = write!(out, "<td{}>{cell}</td>", if is_number { " class=\"n\"" } else { "" });
-    }
-    out.push_str("</tr>");
-}
-
-fn date(day: i64) -> String {
-    time(day.saturating_mul(DAY_MS)).get(..10).unwrap_or_default().to_owned()
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() => out.push(char::REPLACEMENT_CHARACTER),
-            c => out.push(c),
+/// How a reader checks the numbers.
+fn check(report: &Report, out: &mut String) {
+    heading(out, "How to check this report");
+    let keys: Vec<String> = report.keys.iter().map(Verifier::to_string).collect();
+    match &keys[..] {
+        [] => paragraph(out, "No key was known, so no signature was verified."),
+        _ => {
+            paragraph(out, "Signed with, and verified by, the verifier key:");
+            verbatim(out, &keys.join("\n"));
+            paragraph(
+                out,
+                "Compare it with the key that was noted away from the host, as `ledger key` printed it.",
+            );
         }
     }
-    out
+    let mut options = match &keys[..] {
+        [] => " --key KEY".to_owned(),
+        _ => format!(" --key {}", keys.iter().map(|key| format!("'{key}'")).collect::<Vec<_>>().join(" ")),
+    };
+    if report.times.start != i64::MIN {
+        let _ = write!(options, " --from {}", time(report.times.start));
+    }
+    if report.times.end != i64::MAX {
+        let _ = write!(options, " --to {}", time(report.times.end));
+    }
+    paragraph(
+        out,
+        "The ledger is exported on the host, and checked on any machine with events from the sink:",
+    );
+    let name = crate::NAME;
+    verbatim(
+        out,
+        &format!("{name} ledger export tiles\n{name} verify --tiles tiles --export events.ndjson{options}"),
+    );
+    paragraph(
+        out,
+        "This file itself is not signed. The checkpoints above are, and what it says follows from the ledger and the \
+         events that they vouch for.",
+    );
 }

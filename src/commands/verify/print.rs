@@ -43,8 +43,7 @@ impl<'o, W: Write> Output<'o, W> {
 
     /// There is no key to verify signatures with.
     pub(super) fn no_keys(&mut self, place: &Path) {
-        let place = escape_path(place);
-        self.unchecked.push(format!("signatures: no key is known in `{place}`; give it with `--key`"));
+        self.unchecked.push(no_keys(place));
     }
 
     /// Prints a ledger and what is wrong with it. `published`: number of its checkpoints in the export. `of_other_logs`: of
@@ -59,26 +58,7 @@ impl<'o, W: Write> Output<'o, W> {
         let source = escape(&ledger.source);
         self.ledger_findings += check.findings.len() as u64;
         let Range { start, end } = check.entries;
-        let not_vouched = end.saturating_sub(check.vouched.max(start));
-        if check.vouched == 0 {
-            self.unchecked.push(format!("the ledger of source {source}: no checkpoint vouches for it"));
-        } else if not_vouched > 0 {
-            let entries = counted(not_vouched, "entry", "entries");
-            self.unchecked
-                .push(format!("{entries} of source {source}, which are newer than its last checkpoint"));
-        }
-        if start > 0 {
-            let last = number(start - 1);
-            self.unchecked.push(format!(
-                "entries 0 to {last} of source {source}: the ledger's retention has dropped them"
-            ));
-        }
-        if of_other_logs > 0 {
-            let checkpoints = counted(of_other_logs as u64, "checkpoint", "checkpoints");
-            self.unchecked.push(format!(
-                "{checkpoints} of earlier logs of source {source}; `verify --ledger` checks a log that was kept"
-            ));
-        }
+        self.unchecked.extend(unchecked_of(ledger, check, of_other_logs));
         if self.json {
             for finding in &check.findings {
                 let text = finding.to_string();
@@ -227,6 +207,41 @@ fn problem_text(export: &Export, problem: &ExportProblem) -> String {
     format!("`{}:{}`: {}", path.unwrap_or_default(), problem.line, problem.problem)
 }
 
+/// That signatures could not be checked.
+pub(in crate::commands) fn no_keys(place: &Path) -> String {
+    format!("signatures: no key is known in `{}`; give it with `--key`", escape_path(place))
+}
+
+/// What of a ledger could not be checked. `of_other_logs`: number of checkpoints of earlier logs of its source.
+pub(in crate::commands) fn unchecked_of(
+    ledger: &SourceLedger,
+    check: &LedgerCheck,
+    of_other_logs: usize,
+) -> Vec<String> {
+    let mut unchecked = Vec::new();
+    let source = escape(&ledger.source);
+    let Range { start, end } = check.entries;
+    let not_vouched = end.saturating_sub(check.vouched.max(start));
+    if check.vouched == 0 {
+        unchecked.push(format!("the ledger of source {source}: no checkpoint vouches for it"));
+    } else if not_vouched > 0 {
+        let entries = counted(not_vouched, "entry", "entries");
+        unchecked.push(format!("{entries} of source {source}, which are newer than its last checkpoint"));
+    }
+    if start > 0 {
+        let last = number(start - 1);
+        unchecked
+            .push(format!("entries 0 to {last} of source {source}: the ledger's retention has dropped them"));
+    }
+    if of_other_logs > 0 {
+        let checkpoints = counted(of_other_logs as u64, "checkpoint", "checkpoints");
+        unchecked.push(format!(
+            "{checkpoints} of earlier logs of source {source}; `verify --ledger` checks a log that was kept"
+        ));
+    }
+    unchecked
+}
+
 /// What of an export could not be checked.
 pub(in crate::commands) fn unchecked(export: &Export, days: &Days) -> Vec<String> {
     let events = |count: u64| counted(count, "event", "events");
@@ -253,9 +268,11 @@ pub(in crate::commands) fn unchecked(export: &Export, days: &Days) -> Vec<String
     }
     let total = days.total();
     if total.unconfirmed > 0 {
-        let text =
-            "of the agent itself that are not in the ledger: it was killed after it had delivered them";
-        unchecked.push(format!("{} {text}", events(total.unconfirmed)));
+        let (are, them) = if total.unconfirmed == 1 { ("is", "it") } else { ("are", "them") };
+        unchecked.push(format!(
+            "{} of the agent itself {are} not in the ledger: it was killed after it had delivered {them}",
+            events(total.unconfirmed)
+        ));
     }
     if total.too_old > 0 {
         unchecked.push(format!("{} older than what the ledger keeps", events(total.too_old)));

@@ -1,6 +1,19 @@
-use super::{command, delivered};
+use super::{command, delivered, findings};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
+
+/// It loads nothing, runs nothing, and is readable in the light and in the dark.
+#[track_caller]
+fn is_self_contained(html: &str) {
+    for part in ["<script", "<link", "<img", "@import", "src=", "href=", "url(", "http://", "https://"] {
+        assert!(!html.contains(part), "{part}\n{html}");
+    }
+    for part in ["color-scheme:light dark", "prefers-color-scheme:dark", "@media print", "default-src 'none'"]
+    {
+        assert!(html.contains(part), "{part}\n{html}");
+    }
+}
 
 #[test]
 fn a_report_says_what_was_found_and_needs_no_script() {
@@ -16,7 +29,7 @@ fn a_report_says_what_was_found_and_needs_no_script() {
     assert!(once.stdout.ends_with("/report.html: 0 findings\n"), "{}", once.stdout);
     let text = fs::read_to_string(&html).unwrap();
     for part in [
-        "<p class=\"result good\">Nothing was found</p>",
+        "<p class=\"result good\">No findings</p>",
         "2026-01-01T00:00:00.000Z to 2026-02-01T00:00:00.000Z",
         "<td>2026-01-05</td>",
         "<rect class=\"file\"",
@@ -25,20 +38,60 @@ fn a_report_says_what_was_found_and_needs_no_script() {
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    assert!(!text.contains("<script") && !text.contains("http://") && !text.contains("https://"));
+    is_self_contained(&text);
     // An event was removed from the sink.
     let events = fs::read_to_string(host.output()).unwrap();
     let export = host.path("export.ndjson");
     fs::write(&export, events.split_once('\n').unwrap().1).unwrap();
     let once = of(&export);
     assert_eq!(once.code, 1);
-    assert!(fs::read_to_string(&html).unwrap().contains("<p class=\"result bad\">1 found</p>"));
+    assert!(fs::read_to_string(&html).unwrap().contains("<p class=\"result bad\">1 finding</p>"));
     // Without an export only the ledger is checked.
     let once = command(&arguments, &[Path::new("--state"), &state, Path::new("--html"), &html]);
     assert_eq!(once.code, 0, "{}", once.stderr);
-    assert!(fs::read_to_string(&html).unwrap().contains("No export was given"));
+    assert!(fs::read_to_string(&html).unwrap().contains("No sink was compared."));
     let nowhere = Path::new("/nowhere/report.html");
     let once = command(&arguments, &[Path::new("--state"), &state, Path::new("--html"), nowhere]);
     assert_eq!(once.code, 75);
     assert!(once.stderr.contains("failed to write `/nowhere/report.html`"), "{}", once.stderr);
+}
+
+#[test]
+fn a_report_of_a_configuration_compares_its_output_and_has_the_numbers_of_the_ledger() {
+    let host = delivered(1_234, "");
+    let (config, html) = (host.config(), host.path("report.html"));
+    let arguments = ["report", "--from", "2026-01-01"];
+    let paths = [Path::new("--config"), &config, Path::new("--html"), &html];
+    let once = command(&arguments, &paths);
+    assert_eq!(once.code, 0, "{}", once.stderr);
+    let text = fs::read_to_string(&html).unwrap();
+    is_self_contained(&text);
+    let state = host.state();
+    let (state, output) = (state.to_str().unwrap(), host.output());
+    let verify = ["verify", "--json", "--state", state, "--from", "2026-01-01", "--export"];
+    let (_, summary) = findings(&command(&verify, &[&output]));
+    let number = |count: &Value| {
+        let count = count.as_u64().unwrap();
+        if count < 1000 { count.to_string() } else { format!("{},{:03}", count / 1000, count % 1000) }
+    };
+    let total = &summary["export"]["total"];
+    let key = command(&["ledger", "key", "--state", state], &[]).stdout;
+    let checkpoint = fs::read_to_string(host.state().join("ledger/wiki/checkpoint")).unwrap();
+    let newest = checkpoint.trim_end().rsplit("\n\n\n").next().unwrap();
+    let root = newest.lines().find(|line| line.len() == 44).unwrap();
+    for part in [
+        "<tr><td>All</td><td class=\"n\">1,234</td>".to_owned(),
+        format!(
+            "<tr><td>sink local</td><td class=\"n\">{}</td><td class=\"n\">{}</td>",
+            number(&total["expected"]),
+            number(&total["intact"])
+        ),
+        format!("<tr><td>wiki</td><td class=\"n\">{}</td>", number(&summary["ledgers"][0]["size"])),
+        "0 minutes on the API, 0 switches".to_owned(),
+        format!("<pre>{}</pre>", key.trim_end()),
+        root.to_owned(),
+        "NIST SP 800-53 AU-9(3)".to_owned(),
+    ] {
+        assert!(text.contains(&part), "{part}\n{text}");
+    }
 }
