@@ -49,7 +49,7 @@ pub fn find(args: &FindArgs, out: &mut impl Write) -> io::Result<u8> {
     Ok(exit::OK)
 }
 
-/// What the state directory knows beside the ledger.
+/// What else the state directory knows of the event.
 #[derive(Default)]
 struct StateFacts {
     image: Option<StateImage>,

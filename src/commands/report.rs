@@ -9,8 +9,8 @@ use super::findings::{DescribedFinding, PrintedFindings, counted};
 use super::output::print_error;
 use super::reconcile::compare_outputs;
 use super::verify::{
-    VerifyFailure, add_published, check_ledger, describe, keys, load, no_keys, notes_of, place, read_export,
-    unchecked, unchecked_of,
+    VerifyFailure, add_published, check_ledger, describe, keys_and_place, load, no_keys, notes_of,
+    read_export, unchecked, unchecked_of,
 };
 use crate::cli::{LedgerLocation, Options, ReportArgs};
 use crate::clock;
@@ -126,16 +126,9 @@ impl Report {
 /// # Errors
 /// Errors of `out` only.
 pub fn report(args: &ReportArgs, out: &mut impl Write) -> io::Result<u8> {
-    let keys = match keys(&args.key) {
-        Ok(keys) => keys,
+    let (keys, place) = match keys_and_place(&args.key, &args.location) {
+        Ok(found) => found,
         Err(code) => return Ok(code),
-    };
-    let place = match place(&args.location) {
-        Ok(place) => place,
-        Err(errors) => {
-            print_error(&errors.to_string());
-            return Ok(errors.exit_code());
-        }
     };
     let report = match gather(args, &place, keys) {
         Ok(report) => report,

@@ -57,16 +57,9 @@ impl From<CompareError> for VerifyFailure {
 /// # Errors
 /// Errors of `out` only.
 pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> io::Result<u8> {
-    let keys = match keys(&args.key) {
-        Ok(keys) => keys,
+    let (keys, place) = match keys_and_place(&args.key, &args.location) {
+        Ok(found) => found,
         Err(code) => return Ok(code),
-    };
-    let place = match place(&args.location) {
-        Ok(place) => place,
-        Err(errors) => {
-            print_error(&errors.to_string());
-            return Ok(errors.exit_code());
-        }
     };
     match verify_all(args, &place, keys, out) {
         Ok(code) => Ok(code),
@@ -76,6 +69,20 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> io::Result<u8> {
             Ok(exit::TRY_AGAIN)
         }
     }
+}
+
+/// The given keys, and where the ledgers are. What is wrong is printed, and its exit code returned.
+pub(super) fn keys_and_place(
+    texts: &[String],
+    location: &LedgerLocation,
+) -> Result<(Vec<Verifier>, LedgerPlace), u8> {
+    let place = || {
+        place(location).map_err(|errors| {
+            print_error(&errors.to_string());
+            errors.exit_code()
+        })
+    };
+    Ok((keys(texts)?, place()?))
 }
 
 /// The keys on the command line. `Err`: the exit code after an error was printed.

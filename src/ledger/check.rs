@@ -1,7 +1,7 @@
 //! Checks a ledger offline: the signatures of its checkpoints, that each one extends the one before, and the roots against
 //! the entries.
 //!
-//! One pass over the entries. The hashes that are stored beside them tell which block differs: if the signed root follows
+//! One pass over the entries. The stored block hashes show which block differs: if the signed root follows
 //! from a stored hash and not from the entries, the entries of that block were changed.
 
 use super::blocks::BLOCK_ENTRIES;
@@ -25,7 +25,7 @@ pub struct CheckedCheckpoint {
     pub checkpoint: Checkpoint,
     /// The given keys that signed it.
     pub signed_by: Vec<String>,
-    /// Whether the entries lead to its root. `None`: that cannot be told.
+    /// Whether the entries lead to its root. `None`: unknown.
     pub matches: Option<bool>,
 }
 

@@ -65,7 +65,7 @@ fn log_number(dir: &Path) -> io::Result<u64> {
     }
 }
 
-/// Keeps the ledger in `dir` as it is beside, and lets a copy of its first `size` entries go on as a new log, without
+/// Keeps the ledger in `dir` as it is under another name, and lets a copy of its first `size` entries go on as a new log, without
 /// checkpoints. Returns where the old log is kept. Nothing has changed if it fails.
 ///
 /// # Errors
@@ -174,9 +174,9 @@ impl Checkpoints {
             // A kill came between the two files.
             Some((_, note)) if *note != latest => {
                 replace(&checkpoints.dir, note)?;
-                checkpoints.sign_beside()?;
+                checkpoints.cosign()?;
             }
-            _ => checkpoints.sign_beside()?,
+            _ => checkpoints.cosign()?,
         }
         Ok(checkpoints)
     }
@@ -212,14 +212,14 @@ impl Checkpoints {
     }
 
     /// Adds the signature of a new key to the last checkpoint.
-    fn sign_beside(&mut self) -> Result<(), SignError> {
+    fn cosign(&mut self) -> Result<(), SignError> {
         let Some((checkpoint, note)) = &self.last else {
             return Ok(());
         };
         if self.signer.verifier().signature(note) == Signature::Valid {
             return Ok(());
         }
-        match self.signer.sign_beside(note) {
+        match self.signer.cosign(note) {
             Some(note) => self.store(checkpoint.clone(), note).map(|_| ()),
             None => Ok(()),
         }

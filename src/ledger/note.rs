@@ -90,7 +90,7 @@ impl Signer {
     }
 
     /// A note with this key's signature added.
-    pub(super) fn sign_beside(&self, note: &str) -> Option<String> {
+    pub(super) fn cosign(&self, note: &str) -> Option<String> {
         let (text, _) = split(note)?;
         Some(format!("{note}{}", self.signature_line(text)))
     }
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(other.verifier().signature(&note), Signature::Missing);
         let changed = note.replace("\n12\n", "\n13\n");
         assert_eq!((verifier.open(&changed), verifier.signature(&changed)), (None, Signature::Invalid));
-        let both = other.sign_beside(&note).unwrap();
+        let both = other.cosign(&note).unwrap();
         assert_eq!(other.verifier().open(&both), Some(checkpoint.clone()));
         assert_eq!(verifier.open(&both), Some(checkpoint));
         for wrong in ["", "\n\n", "x\n01\nAAAA\n\n— x AAAA\n", note.trim_end(), &note.replace('/', "\r")] {

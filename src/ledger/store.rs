@@ -309,3 +309,19 @@ impl UntimedIds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory is bounded: beyond the limit the oldest id is forgotten, and no other.
+    #[test]
+    fn the_oldest_ids_without_a_time_are_forgotten() {
+        let mut untimed = UntimedIds::default();
+        (0..UNTIMED_MAX as u128 + 2).for_each(|id| untimed.push(id));
+        // A repeated id takes no place.
+        untimed.push(UNTIMED_MAX as u128);
+        assert_eq!((untimed.ids.len(), untimed.order.len()), (UNTIMED_MAX, UNTIMED_MAX));
+        assert!(!untimed.ids.contains(&0) && !untimed.ids.contains(&1) && untimed.ids.contains(&2));
+    }
+}

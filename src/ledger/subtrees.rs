@@ -1,4 +1,4 @@
-//! Hashes of the tree over a stored ledger: those that are stored beside the entries, or computed from the entries.
+//! Hashes of the tree over a stored ledger: those that are stored in `blocks`, or computed from the entries.
 
 use super::blocks::{BLOCK_LEVEL, BlockSummary};
 use super::entry::ENTRY_BYTES;

@@ -104,17 +104,18 @@ fn f21_kill_everywhere() {
     let expect = outputs(&reference);
     assert!(expect.len() > 5, "the output rotates");
     for (name, hits) in [
-        ("read", [1, 2, 7]),
-        ("decode", [1, 150, 311]),
-        ("encode", [1, 77, 300]),
-        ("before_send", [1, 2, 5]),
-        ("after_send", [1, 2, 5]),
-        ("after_ack", [1, 2, 3]),
-        ("ledger_synced", [1, 1, 1]),
-        ("before_flush", [1, 2, 3]),
-        ("after_flush", [1, 2, 3]),
+        ("read", &[1, 2, 7][..]),
+        ("decode", &[1, 150, 311]),
+        ("encode", &[1, 77, 300]),
+        ("before_send", &[1, 2, 5]),
+        ("after_send", &[1, 2, 5]),
+        ("after_ack", &[1, 2, 3]),
+        // How many commits follow depends on the time that the run takes.
+        ("ledger_synced", &[1]),
+        ("before_flush", &[1, 2, 3]),
+        ("after_flush", &[1, 2, 3]),
     ] {
-        for hit in hits {
+        for &hit in hits {
             let crashed = sibling_host(&host, "raw");
             let mut command = crashed.command(&[], &["--once"]);
             command.env(FAILPOINT, format!("{name}=abort@{hit}"));

@@ -22,7 +22,7 @@ use crate::source::api::window_reader::{Attempts, Endpoint, PageOutcome, WindowR
 use std::io::{self, Write};
 use std::ops::Range;
 
-/// Length of a window: its rows are told from their twins in memory.
+/// Length of a window: its rows are kept in memory to number their twins.
 const WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
 
 impl<W: Write> Reconciler<'_, W> {

@@ -69,7 +69,7 @@ impl<W: Write> Reconciler<'_, W> {
         let output = &mut self.output;
         each_file(
             files,
-            // Equal records of one directory are told apart by their order in it.
+            // Equal records of one directory are distinguished by their order in it.
             || Recogniser::new(source.site.as_deref()),
             &mut |reason| output.failed(format!("{title}: {reason}")),
             &mut |recogniser, path, file| {
