@@ -31,7 +31,7 @@ mod threads;
 
 pub(crate) use build::describe_agent;
 pub use build_context::{AgentError, Mode};
-pub use commit::CommitMessage;
+pub use commit::NewBatch;
 pub use encoder::Encoder;
 pub(crate) use encoder::header_fields;
 pub use flow_control::FlowControl;

@@ -38,7 +38,8 @@ const OTHER_DESCRIPTORS: u64 = 18;
 const OTHER_DESCRIPTORS_OF_SOURCE: u64 = 12;
 
 /// Enough for one block's events that are being written and the next block's, so that neither side waits for the other.
-const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
+/// A third block would only take memory.
+const IN_FLIGHT_BYTES_MAX: usize = 768 * 1024;
 
 pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     let (mut state_store, agent_id) = open_state(config, mode)?;
@@ -48,7 +49,7 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
     // Cannot grow: each thread sends one message, at its end.
     let (ended, ended_here) = unbounded_channel();
     // No limit: neither a reader nor a sink may wait for a slow disk of the checkpoint. It has one small message for
-    // each batch, and another for each sink. The watchdog ends a process whose commit hangs.
+    // each batch and sink. The watchdog ends a process whose commit hangs.
     let (commits, to_commit) = channel();
     let enrichment = Enrichment::gather(&config.enrich);
     let agent = describe_agent(agent_id, &enrichment);
@@ -137,11 +138,14 @@ fn build_source(
     })?;
     opened.mark_stored()?;
     let inboxes = threads.iter().map(|thread| thread.inbox.clone()).collect();
+    // No limit, as above.
+    let (batches, new_batches) = channel();
     let progress = SourceProgress::new(
         &source.name,
         (opened.ledger.clone(), opened.dir.clone()),
         marks,
         inboxes,
+        new_batches,
         flow.clone(),
     );
     let api = source.api.as_ref().map(|config| {
@@ -152,7 +156,7 @@ fn build_source(
     let checkpoint_publisher = (!common.mode.dry_run).then(|| {
         CheckpointPublisher::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval)
     });
-    let encoder = Encoder::new(source_index, pipelines, common.commits.clone());
+    let encoder = Encoder::new(pipelines, batches);
     let ingest = ingest(source, &state, encoder, opened, api.as_ref());
     let api = api.map(|api| api_driver(common, source, api, &state, &flow));
     let reader = Reader {

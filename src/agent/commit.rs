@@ -15,15 +15,20 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-pub enum CommitMessage {
-    /// The next batch of a source follows. It is sent to the sinks after this message.
-    NewBatch { source_index: usize, progress: Box<Progress>, bytes: u64 },
+pub(super) enum CommitMessage {
     /// A sink has a final outcome for each of a batch's events.
     Final { source_index: usize, pipeline: usize, number: u64, mark: Option<SinkMark> },
     /// A sink put these events of a source into quarantine. Comes before their batch is final.
     Quarantined { source_index: usize, ids: Vec<EventId> },
     /// The last message: commit what is final, close the store, and end.
     Finish,
+}
+
+/// A batch of a source. It is sent to the commit thread before it is sent to the sinks, on a channel of its own for each
+/// source: the thread receives it with the first outcome of a sink, so it is not woken for each batch.
+pub struct NewBatch {
+    pub progress: Progress,
+    pub bytes: u64,
 }
 
 pub(super) struct Settings {
@@ -37,7 +42,8 @@ pub(super) struct SourceProgress {
     ledger: SharedLedger,
     ledger_dir: PathBuf,
     flow: Arc<FlowControl>,
-    watermark: Watermark<(Progress, u64), Option<SinkMark>>,
+    new_batches: Receiver<NewBatch>,
+    watermark: Watermark<NewBatch, Option<SinkMark>>,
     ready: Progress,
     /// Events in quarantine that are not in the ledger yet.
     quarantined: HashSet<EventId>,
@@ -59,6 +65,7 @@ impl SourceProgress {
         (ledger, ledger_dir): (SharedLedger, PathBuf),
         marks: Vec<Option<SinkMark>>,
         sinks: Vec<Inbox>,
+        new_batches: Receiver<NewBatch>,
         flow: Arc<FlowControl>,
     ) -> SourceProgress {
         let source = SourceProgress {
@@ -66,6 +73,7 @@ impl SourceProgress {
             ledger,
             ledger_dir,
             flow,
+            new_batches,
             watermark: Watermark::new(marks.len()),
             ready: Progress::default(),
             quarantined: HashSet::new(),
@@ -81,8 +89,17 @@ impl SourceProgress {
         source
     }
 
+    /// A sink has a final outcome for each event of batch `number`.
+    fn mark_final(&mut self, pipeline: usize, number: u64, mark: Option<SinkMark>) {
+        while let Ok(batch) = self.new_batches.try_recv() {
+            self.watermark.push(batch);
+        }
+        self.watermark.mark_final(pipeline, number, mark);
+        self.advance();
+    }
+
     fn advance(&mut self) {
-        for ((mut progress, bytes), marks) in self.watermark.advance() {
+        for (NewBatch { mut progress, bytes }, marks) in self.watermark.advance() {
             self.uncommitted_bytes += bytes;
             for (newest, mark) in self.newest_marks.iter_mut().zip(marks) {
                 if mark.is_some() {
@@ -180,14 +197,9 @@ pub(super) fn run(
         };
         heartbeat::working();
         match message {
-            CommitMessage::NewBatch { source_index, progress, bytes } => {
-                sources[source_index].watermark.push((*progress, bytes));
-                sources[source_index].advance();
-            }
             CommitMessage::Final { source_index, pipeline, number, mark } => {
                 crate::failpoint::hit("after_ack");
-                sources[source_index].watermark.mark_final(pipeline, number, mark);
-                sources[source_index].advance();
+                sources[source_index].mark_final(pipeline, number, mark);
             }
             CommitMessage::Quarantined { source_index, ids } => sources[source_index].quarantined.extend(ids),
             CommitMessage::Finish => break,
@@ -259,6 +271,7 @@ mod tests {
     use super::*;
     use crate::ledger::Limits;
     use crate::position::ApiCursor;
+    use std::sync::mpsc::channel;
 
     fn mark(length: u64) -> Option<SinkMark> {
         Some(SinkMark {
@@ -284,9 +297,8 @@ mod tests {
             positions_pending,
             ..Progress::default()
         };
-        source.watermark.push((progress, 1));
-        source.watermark.mark_final(0, number, mark(10 + number));
-        source.advance();
+        source.watermark.push(NewBatch { progress, bytes: 1 });
+        source.mark_final(0, number, mark(10 + number));
         let commit = source.commit().unwrap();
         let position = commit.progress.api.map(|cursor| cursor.at_ms);
         (source.dirty, commit.marks[0].length, position)
@@ -301,18 +313,18 @@ mod tests {
             .unwrap()
             .0;
         let ledger = (ledger, dir.path().join("ledger"));
-        let (messages, received) = std::sync::mpsc::channel();
+        let ((batches, new_batches), (messages, received)) = (channel(), channel());
         for number in 0..50 {
             let api = Some(ApiCursor { at_ms: number as i64, ..ApiCursor::default() });
-            let progress = Box::new(Progress { api, ..Progress::default() });
-            messages.send(CommitMessage::NewBatch { source_index: 0, progress, bytes: 1 }).unwrap();
+            let progress = Progress { api, ..Progress::default() };
+            batches.send(NewBatch { progress, bytes: 1 }).unwrap();
             messages
                 .send(CommitMessage::Final { source_index: 0, pipeline: 0, number, mark: mark(number) })
                 .unwrap();
         }
         messages.send(CommitMessage::Finish).unwrap();
         let flow = Arc::new(FlowControl::new(1));
-        let sources = vec![SourceProgress::new("s", ledger, vec![mark(0)], Vec::new(), flow)];
+        let sources = vec![SourceProgress::new("s", ledger, vec![mark(0)], Vec::new(), new_batches, flow)];
         let settings = Settings { interval: Duration::ZERO, uncommitted_bytes_max: 1 };
         run(Some(store), sources, settings, received).unwrap();
         let stored = Store::open(dir.path()).unwrap().store.load("s").unwrap();
@@ -324,8 +336,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ledger = SharedLedger::open(dir.path(), &LedgerPosition::default(), Limits::NONE).unwrap().0;
         let ledger = (ledger, dir.path().to_owned());
-        let mut source =
-            SourceProgress::new("s", ledger, vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));
+        let flow = Arc::new(FlowControl::new(1));
+        let mut source = SourceProgress::new("s", ledger, vec![mark(9)], Vec::new(), channel().1, flow);
         assert_eq!(deliver(&mut source, 0, 100, false), (true, 10, Some(100)));
         source.on_committed();
         // While positions are pending, the old length stays: after a kill, the ids behind it are read from the output.

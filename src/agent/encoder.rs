@@ -1,6 +1,6 @@
 //! Encodes events in every sink's format, and sends them in batches together with their progress.
 
-use super::commit::CommitMessage;
+use super::commit::NewBatch;
 use super::ledger_entry::{self, RecordPlace};
 use super::sink_pipeline::{LONG_RECORD_BYTES, SinkPipeline};
 use crate::format::{Event, Taxonomy};
@@ -14,9 +14,8 @@ use std::sync::mpsc::Sender;
 
 /// Of one source.
 pub struct Encoder {
-    source_index: usize,
     pipelines: Vec<SinkPipeline>,
-    commits: Sender<CommitMessage>,
+    new_batches: Sender<NewBatch>,
     /// Number of the next batch.
     number: u64,
     /// Only if a sink needs header fields.
@@ -27,12 +26,11 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    pub fn new(source_index: usize, pipelines: Vec<SinkPipeline>, commits: Sender<CommitMessage>) -> Encoder {
+    pub fn new(pipelines: Vec<SinkPipeline>, new_batches: Sender<NewBatch>) -> Encoder {
         let needs_header = pipelines.iter().any(|pipeline| pipeline.needs_header);
         Encoder {
-            source_index,
             pipelines,
-            commits,
+            new_batches,
             number: 0,
             taxonomy: needs_header.then(Taxonomy::default),
             entries: Vec::new(),
@@ -84,6 +82,11 @@ impl Encoder {
         self.events += 1;
     }
 
+    /// Whether an output contains events that were not replayed yet.
+    pub fn awaits_replay(&self) -> bool {
+        self.pipelines.iter().any(SinkPipeline::awaits_replay)
+    }
+
     /// The replay is over: see [`SinkPipeline::take_unreplayed`]. Those of the events that `admit` are recorded in the
     /// ledger. If events were still awaited, the batch lets the checkpoint store the length of the output, which it did
     /// not store during the replay.
@@ -113,11 +116,7 @@ impl Encoder {
 
     fn send(&mut self, progress: Progress, bytes: u64) {
         // Fails only if the commit thread has ended, and that ends the process.
-        let _ = self.commits.send(CommitMessage::NewBatch {
-            source_index: self.source_index,
-            progress: Box::new(progress),
-            bytes,
-        });
+        let _ = self.new_batches.send(NewBatch { progress, bytes });
         for pipeline in &mut self.pipelines {
             pipeline.send(Some(self.number));
         }

@@ -47,6 +47,8 @@ struct State {
     sinks: BTreeMap<usize, String>,
     note: Option<String>,
     spare: Vec<Vec<u8>>,
+    /// Threads that wait for a change.
+    waiting: usize,
 }
 
 impl State {
@@ -79,13 +81,14 @@ impl FlowControl {
         let mut state = self.lock();
         state.sweep |= sweep;
         state.woken |= !sweep;
-        self.changed.notify_all();
+        self.notify(&state);
     }
 
     /// Ends reading, for an orderly stop.
     pub fn stop(&self) {
-        self.lock().stopped = true;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.stopped = true;
+        self.notify(&state);
         self.stop_requested.notify_one();
     }
 
@@ -100,8 +103,9 @@ impl FlowControl {
 
     /// Pauses reading while positions cannot be stored, or resumes it.
     pub fn set_paused(&self, paused: bool) {
-        self.lock().paused = paused;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.paused = paused;
+        self.notify(&state);
     }
 
     /// Whether a sweep after a notification is due now. Its time is counted from here. The first one has no delay.
@@ -174,10 +178,11 @@ impl FlowControl {
     /// Waits without a deadline until nothing is in flight. A long event is sent one part at a time, because its record
     /// already takes much memory.
     pub fn wait_until_drained(&self) {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.waiting += 1;
         heartbeat::waiting();
         let left = self.changed.wait_while(state, |state| state.in_flight_bytes > 0);
-        drop(left.unwrap_or_else(PoisonError::into_inner));
+        left.unwrap_or_else(PoisonError::into_inner).waiting -= 1;
         heartbeat::working();
     }
 
@@ -194,7 +199,7 @@ impl FlowControl {
             buffer.clear();
             state.spare.push(buffer);
         }
-        self.changed.notify_all();
+        self.notify(&state);
     }
 
     /// An empty buffer for a batch, reused if possible.
@@ -205,15 +210,25 @@ impl FlowControl {
     /// Waits while `waits` holds, until `until` at most.
     fn wait<'a>(
         &'a self,
-        state: MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, State>,
         until: Instant,
         waits: impl Fn(&State) -> bool,
     ) -> MutexGuard<'a, State> {
         heartbeat::waiting();
         let left = until.saturating_duration_since(clock::monotonic());
+        state.waiting += 1;
         let waited = self.changed.wait_timeout_while(state, left, |state| waits(state));
         heartbeat::working();
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.waiting -= 1;
+        state
+    }
+
+    /// Wakes the waiting threads. A call of the condition variable enters the kernel even if there are none.
+    fn notify(&self, state: &State) {
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

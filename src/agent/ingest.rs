@@ -262,6 +262,11 @@ impl Ingest {
         self.encoder.record_loss(loss);
     }
 
+    /// Whether an output contains events that were not read again yet.
+    pub fn awaits_replay(&self) -> bool {
+        self.encoder.awaits_replay()
+    }
+
     /// The replay is over: what is in an output and was not replayed is delivered all the same.
     pub fn end_replay(&mut self) {
         let ledger = &self.ledger;

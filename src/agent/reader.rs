@@ -79,13 +79,14 @@ impl Reader {
             if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_response) {
                 self.flow.report_health(self.health());
             }
+            if ingest.awaits_replay() && ingest.held.is_empty() && self.has_replayed() {
+                ingest.end_replay();
+            }
+            let files = self.files.as_ref().map(|input| &input.files);
             if status == ReadStatus::More {
                 continue;
             }
             if self.once && self.nothing_left_to_read() && ingest.held.is_empty() {
-                if self.has_replayed() {
-                    ingest.end_replay();
-                }
                 break;
             }
             // Also while a file is retried: it may be one that a new process could read.
@@ -101,9 +102,6 @@ impl Reader {
                 && input.coalesce.wait(now, until, &self.flow)
             {
                 continue;
-            }
-            if self.has_replayed() && ingest.held.is_empty() {
-                ingest.end_replay();
             }
             self.flow.sleep(until);
         }
@@ -173,8 +171,8 @@ impl Reader {
     }
 
     /// Whether everything that an earlier process delivered and did not checkpoint has been read again.
-    fn has_replayed(&self) -> bool {
-        self.files.as_ref().is_none_or(|input| input.files.all_at_end())
+    fn has_replayed(&mut self) -> bool {
+        self.files.as_mut().is_none_or(|input| input.files.has_replayed())
             && self.api.as_ref().is_none_or(ApiDriver::has_replayed)
     }
 

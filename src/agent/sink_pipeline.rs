@@ -80,6 +80,11 @@ impl SinkPipeline {
         send(&self.inbox, &self.flow, batch);
     }
 
+    /// Whether the output contains events that were not replayed yet.
+    pub fn awaits_replay(&self) -> bool {
+        !self.already_in_output.is_empty()
+    }
+
     /// The events of the output that were not replayed, because their records no longer exist. They are not awaited any
     /// more.
     pub fn take_unreplayed(&mut self) -> HashMap<EventId, Entry> {

@@ -47,14 +47,13 @@ pub(super) fn escape_long(text: &str, out: &mut EventBuffer) {
 }
 
 fn escape_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    for piece in bytes.chunks(PIECE_BYTES) {
+    let mut buffer = [0; 2 * (COPY_BYTES + CHUNK)];
+    for piece in bytes.chunks(COPY_BYTES) {
         if piece.iter().fold(false, |found, byte| found | (*byte < 0x20)) {
             piece.iter().for_each(|byte| escape_byte(*byte, out));
             continue;
         }
-        let start = out.len();
-        out.resize(start + 2 * piece.len() + 2 * CHUNK, 0);
-        let mut escaped = &mut out[start..];
+        let mut escaped = &mut buffer[..];
         // Quotes are frequent in records, so copying without branches is faster than searching for them.
         for chunk in piece.chunks(CHUNK) {
             let Some(window) = escaped.first_chunk_mut::<{ 2 * CHUNK + 1 }>() else {
@@ -71,9 +70,12 @@ fn escape_bytes(bytes: &[u8], out: &mut Vec<u8>) {
             escaped = &mut escaped[length..];
         }
         let unused = escaped.len();
-        out.truncate(out.len() - unused);
+        out.extend_from_slice(&buffer[..buffer.len() - unused]);
     }
 }
+
+/// Number of bytes that are escaped before they are copied to the output: so few that their copy stays in the cache.
+const COPY_BYTES: usize = 512;
 
 /// Number of bytes that are escaped in one step.
 const CHUNK: usize = 16;

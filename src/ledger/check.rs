@@ -5,7 +5,7 @@
 //! from a stored hash and not from the entries, the entries of that block were changed.
 
 use super::blocks::BLOCK_ENTRIES;
-use super::entry::{ENTRY_BYTES, Entry};
+use super::entry::Entry;
 use super::finding::{CheckpointName, LedgerFinding};
 use super::note::{self, Checkpoint, Signature, Verifier};
 use super::reader::LedgerReader;
@@ -208,7 +208,7 @@ impl Walk<'_> {
             let end = size.min(begin + READ_BLOCKS * BLOCK_ENTRIES);
             let bytes = reader.read(begin..end)?;
             let mut stored = stored_blocks(reader, begin / BLOCK_ENTRIES..end / BLOCK_ENTRIES)?.into_iter();
-            for (number, entry) in (begin..).zip(bytes.chunks_exact(ENTRY_BYTES)) {
+            for (number, entry) in (begin..).zip(bytes.as_chunks().0) {
                 self.leaves.push(leaf_hash(entry), |_, _| {});
                 if Entry::from_bytes(entry).is_none() {
                     extend(&mut self.unreadable, number..number + 1);

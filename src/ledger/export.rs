@@ -1,7 +1,6 @@
 //! Exports a ledger as static C2SP `tlog-tiles`, which any reader of transparency logs understands.
 
 use super::blocks::BLOCK_ENTRIES;
-use super::entry::ENTRY_BYTES;
 use super::note::Checkpoint;
 use super::reader::{ALL_CHECKPOINTS, LedgerReader, READ_ENTRIES};
 use super::segments::read_text;
@@ -114,7 +113,7 @@ impl Tiles<'_> {
         for begin in (first..size).step_by(READ_ENTRIES as usize) {
             let end = size.min(begin + READ_ENTRIES);
             let bytes = reader.read(begin..end).map_err(ExportError::Read)?;
-            for (number, entry) in (begin..).zip(bytes.chunks_exact(ENTRY_BYTES)) {
+            for (number, entry) in (begin..).zip(bytes.as_chunks().0) {
                 let leaf = leaf_hash(entry);
                 leaves.push(leaf, |_, _| {});
                 tiles::bundle(entry, &mut bundle);

@@ -65,7 +65,9 @@ impl Proof {
             return Ok(None);
         }
         let entry = reader.read(number..number + 1)?;
-        let leaf = leaf_hash(&entry);
+        let Some(leaf) = entry.first_chunk().map(leaf_hash) else {
+            return Ok(None);
+        };
         let hashes = either(
             reader,
             |hashes| tree::inclusion_proof(hashes, number, checkpoint.size),
@@ -97,8 +99,8 @@ impl Proof {
     /// # Errors
     /// It shows nothing.
     pub fn verify(&self, keys: &[Verifier]) -> Result<ProvenEntry, ProofError> {
-        let entry = Entry::from_bytes(&self.entry).filter(|_| self.entry.len() == ENTRY_BYTES);
-        let entry = entry.ok_or(ProofError::NoEntry)?;
+        let bytes = <&[u8; ENTRY_BYTES]>::try_from(&self.entry[..]).map_err(|_| ProofError::NoEntry)?;
+        let entry = Entry::from_bytes(bytes).ok_or(ProofError::NoEntry)?;
         let checkpoint = Checkpoint::parse(&self.note).ok_or(ProofError::Malformed)?;
         let mut signed = None;
         for key in keys {
@@ -114,7 +116,7 @@ impl Proof {
             let nobody = "nobody".to_owned();
             ProofError::WrongKey(if signers.is_empty() { nobody } else { signers.join(" and ") })
         })?;
-        let root = root_from_inclusion(leaf_hash(&self.entry), self.index, checkpoint.size, &self.hashes);
+        let root = root_from_inclusion(leaf_hash(bytes), self.index, checkpoint.size, &self.hashes);
         if root != Some(checkpoint.root) {
             return Err(ProofError::NotIncluded);
         }

@@ -143,10 +143,8 @@ impl SharedLedger {
                 in_flight.remove(&key);
             }
         }
-        if ledger.has_full_block() {
-            // What cannot be written is kept; the next commit writes it or fails.
-            let _ = ledger.write();
-        }
+        // What cannot be written is kept; the next commit writes it or fails.
+        let _ = ledger.write_if_much();
     }
 
     /// Makes everything durable that was appended. Returns what the checkpoint is to store; `None`: a dry run.

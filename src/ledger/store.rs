@@ -19,6 +19,9 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
+/// Full blocks that are written together while events keep arriving: few enough system calls, and 80 KiB.
+const WRITE_BLOCKS: u64 = 4;
+
 /// A row without a time has nothing to find its block by. So it is looked up among the newest of its kind, of which
 /// there are few: a row that cannot be read.
 const UNTIMED_MAX: usize = 65_536;
@@ -106,7 +109,7 @@ impl Ledger {
         for block in stored..blocks {
             let (mut edge, mut spans) = (Edge::default(), Spans::default());
             let bytes = self.segments.read(block * BLOCK_ENTRIES..(block + 1) * BLOCK_ENTRIES)?;
-            for bytes in bytes.chunks_exact(ENTRY_BYTES) {
+            for bytes in bytes.as_chunks().0 {
                 edge.push(leaf_hash(bytes), |_, _| {});
                 if let Some(entry) = Entry::from_bytes(bytes) {
                     spans.add(&entry);
@@ -160,9 +163,14 @@ impl Ledger {
         }
     }
 
-    /// Whether a block or more waits to be written.
-    pub(super) fn has_full_block(&self) -> bool {
-        self.size() / BLOCK_ENTRIES > self.written / BLOCK_ENTRIES
+    /// Number of full blocks that wait to be written.
+    fn unwritten_blocks(&self) -> u64 {
+        self.size() / BLOCK_ENTRIES - self.written / BLOCK_ENTRIES
+    }
+
+    /// Writes what was appended if it is much.
+    pub(super) fn write_if_much(&mut self) -> io::Result<()> {
+        if self.unwritten_blocks() < WRITE_BLOCKS { Ok(()) } else { self.write() }
     }
 
     /// Writes what was appended. After an error everything is still found, and the next call writes it.
@@ -173,7 +181,7 @@ impl Ledger {
         if summaries > 0 {
             self.segments.write_summaries(blocks - summaries as u64, &self.unwritten_summaries)?;
         }
-        if self.has_full_block() {
+        if self.unwritten_blocks() > 0 {
             let partial = (self.size() % BLOCK_ENTRIES) as usize * ENTRY_BYTES;
             let partial = &self.unwritten[self.unwritten.len().saturating_sub(partial)..];
             self.recent_keys.clear();

@@ -1,7 +1,6 @@
 //! Hashes of the tree over a stored ledger: those that are stored in `blocks`, or computed from the entries.
 
 use super::blocks::{BLOCK_LEVEL, BlockSummary};
-use super::entry::ENTRY_BYTES;
 use super::reader::{LedgerReader, READ_ENTRIES};
 use super::tiles::{TILE_LEVELS, WIDTH};
 use super::tree::{self, Edge, SubtreeHashes, TreeHash, leaf_hash};
@@ -106,7 +105,7 @@ fn from_entries(reader: &LedgerReader, range: Range<u64>) -> io::Result<TreeHash
     let mut edge = Edge::default();
     for begin in range.clone().step_by(READ_ENTRIES as usize) {
         let bytes = reader.read(begin..range.end.min(begin + READ_ENTRIES))?;
-        bytes.chunks_exact(ENTRY_BYTES).for_each(|entry| edge.push(leaf_hash(entry), |_, _| {}));
+        bytes.as_chunks().0.iter().for_each(|entry| edge.push(leaf_hash(entry), |_, _| {}));
     }
     Ok(edge.root())
 }

@@ -66,6 +66,8 @@ const RUN_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct IdHasher {
     site: Option<String>,
+    /// The last `system`, as it is in the record, and its host: nearly all records of a source have the same.
+    last_system: (String, String),
     canonical: Vec<u8>,
     elements: Vec<u8>,
     ranges: Vec<Range<u32>>,
@@ -76,6 +78,7 @@ impl IdHasher {
     pub fn new(site: Option<&str>) -> Self {
         IdHasher {
             site: site.map(str::to_owned),
+            last_system: (String::new(), site.unwrap_or("").to_owned()),
             canonical: Vec::new(),
             elements: Vec::new(),
             ranges: Vec::new(),
@@ -174,10 +177,20 @@ impl IdHasher {
     }
 
     fn site(&mut self, system: Option<Text>) {
-        let url = system.map(Text::decoded);
-        let record_site = url.as_deref().and_then(address::host);
-        let site = record_site.as_deref().or(self.site.as_deref()).unwrap_or("");
-        put_text(&mut self.canonical, site);
+        let site = self.site.as_deref().unwrap_or("");
+        let Some(system) = system else {
+            return put_text(&mut self.canonical, site);
+        };
+        if system.escaped() != self.last_system.0 {
+            let url = system.decoded();
+            let host = address::host(&url);
+            let host = host.as_deref().unwrap_or(site);
+            if url.len() > TEXT_MAX {
+                return put_text(&mut self.canonical, host);
+            }
+            self.last_system = (system.escaped().to_owned(), host.to_owned());
+        }
+        put_text(&mut self.canonical, &self.last_system.1);
     }
 
     fn time(&mut self, record: &Record) {

@@ -22,7 +22,9 @@ pub(crate) mod twins;
 #[cfg(test)]
 mod tests;
 
+use memchr::memmem::Finder;
 use std::fmt;
+use std::sync::LazyLock;
 
 pub use event_id::{EventId, IdHasher, event_id};
 pub use json::object;
@@ -149,12 +151,14 @@ pub struct Scratch {
     unique: String,
 }
 
+static UNICODE_ESCAPE: LazyLock<Finder> = LazyLock::new(|| Finder::new("\\u"));
+
 /// Parses one record: the bytes of one JSON object without its line end.
 pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
     let Scratch { decoded, repaired, unique } = scratch;
     let mut problems = Vec::new();
     let mut replaced = Vec::new();
-    let original: &'a str = match std::str::from_utf8(line) {
+    let original: &'a str = match simdutf8::basic::from_utf8(line) {
         Ok(text) => text,
         Err(_) => {
             replaced = decode_lossily(line, decoded);
@@ -165,7 +169,7 @@ pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
     let mut lone_surrogates = Vec::new();
     let has_escapes = token::has_escape(original);
     if has_escapes
-        && memchr::memmem::find(line, b"\\u").is_some()
+        && UNICODE_ESCAPE.find(line).is_some()
         && let Some((without, positions)) = token::without_lone_surrogates(original)
     {
         *repaired = without;

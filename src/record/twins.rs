@@ -1,6 +1,7 @@
 //! Counts twins: events with identical content are still distinct events and get distinct ids. Pure.
 
 use super::EventId;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -48,10 +49,10 @@ impl Twins {
             && at.saturating_sub(oldest) > WINDOW_BYTES
         {
             self.recent.pop_front();
-            if let Some(count) = self.counts.get_mut(&gone) {
-                count.in_window -= 1;
-                if count.in_window == 0 {
-                    self.counts.remove(&gone);
+            if let Entry::Occupied(mut count) = self.counts.entry(gone) {
+                count.get_mut().in_window -= 1;
+                if count.get().in_window == 0 {
+                    count.remove();
                 }
             }
         }

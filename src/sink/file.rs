@@ -33,9 +33,11 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_PAUSE: Duration = Duration::from_millis(5);
 /// Maximum number of bytes that are not durable yet. Bounds the time that a shutdown takes.
 const UNSYNCED_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Maximum number of events that are not durable yet, before a sync starts. About 100 bytes of each wait in memory for
-/// the ledger.
-const UNSYNCED_EVENTS_MAX: u64 = 8192;
+/// Number of events that are not durable yet, at which a sync starts. About 100 bytes of each wait in memory for the
+/// ledger.
+const SYNC_EVENTS: u64 = 4096;
+/// Maximum number of events that are not durable yet. Bounds that memory while the disk is slow.
+const UNSYNCED_EVENTS_MAX: u64 = 4 * SYNC_EVENTS;
 /// Delay before a failed write (mostly a full disk) is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -116,6 +118,7 @@ struct UnsyncedBatches {
     written_events: u64,
     syncing: Vec<Report>,
     syncing_bytes: u64,
+    syncing_events: u64,
     sync_in_progress: bool,
     last_sync: Instant,
 }
@@ -128,6 +131,7 @@ impl UnsyncedBatches {
             written_events: 0,
             syncing: Vec::new(),
             syncing_bytes: 0,
+            syncing_events: 0,
             sync_in_progress: false,
             last_sync: now,
         }
@@ -137,19 +141,20 @@ impl UnsyncedBatches {
     /// before its end, so it must be written whole.
     fn has_capacity(&self) -> bool {
         self.written_bytes + self.syncing_bytes < UNSYNCED_BYTES_MAX
+            && self.written_events + self.syncing_events < UNSYNCED_EVENTS_MAX
             || self.written.is_empty() && !self.sync_in_progress
     }
 
     fn start_sync(&mut self, now: Instant) {
         (self.sync_in_progress, self.last_sync) = (true, now);
         self.syncing = std::mem::take(&mut self.written);
-        self.written_events = 0;
         self.syncing_bytes = std::mem::take(&mut self.written_bytes);
+        self.syncing_events = std::mem::take(&mut self.written_events);
     }
 
     /// The sync in progress has ended. Returns the reports of its batches.
     fn end_sync(&mut self) -> Vec<Report> {
-        (self.sync_in_progress, self.syncing_bytes) = (false, 0);
+        (self.sync_in_progress, self.syncing_bytes, self.syncing_events) = (false, 0, 0);
         std::mem::take(&mut self.syncing)
     }
 }
@@ -267,7 +272,7 @@ impl<R: Fn(Report)> Writer<R> {
             || self.ended
             || unsynced.last_sync.elapsed() >= SYNC_INTERVAL
             || unsynced.written_bytes >= UNSYNCED_BYTES_MAX / 2
-            || unsynced.written_events >= UNSYNCED_EVENTS_MAX;
+            || unsynced.written_events >= SYNC_EVENTS;
         if due && !unsynced.sync_in_progress && !unsynced.written.is_empty() {
             unsynced.start_sync(crate::clock::monotonic());
             if self.sync.send(self.output.sync()?).is_err() {
@@ -281,6 +286,23 @@ impl<R: Fn(Report)> Writer<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Otherwise their entries for the ledger would take much memory while the disk is slow.
+    #[test]
+    fn events_of_a_running_sync_count_as_not_durable() {
+        let mut unsynced = UnsyncedBatches::new(crate::clock::monotonic());
+        let write = |unsynced: &mut UnsyncedBatches| {
+            unsynced.written_events += UNSYNCED_EVENTS_MAX / 2;
+            unsynced.written.push(Report::Final { number: 0, events: 1, mark: None });
+        };
+        write(&mut unsynced);
+        unsynced.start_sync(crate::clock::monotonic());
+        assert!(unsynced.has_capacity());
+        write(&mut unsynced);
+        assert!(!unsynced.has_capacity());
+        unsynced.end_sync();
+        assert!(unsynced.has_capacity());
+    }
 
     /// Otherwise a shutdown during a sync would take longer than the limit allows.
     #[test]

@@ -1,8 +1,9 @@
 //! Files first, and the API when they fail: the real binary with a simulated Confluence that writes files and a
 //! database.
 
+use crate::rig::collector::{Collector, Plain};
 use crate::rig::oracle::{Event, events};
-use crate::rig::{Agent, Host, SOON, listen_again, until};
+use crate::rig::{Agent, GrowingOutput, Host, SOON, listen_again, until};
 use crate::simulator::sim::{ADMIN_TOKEN, AuditFiles, Fault, Route, Row, Sim};
 use confluence_audit_agent::clock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,8 +47,12 @@ fn add_events(sim: &Sim, numbers: std::ops::Range<u64>) {
 
 /// The numbered events of the output, with how often each stands in it.
 fn numbers(host: &Host) -> BTreeMap<u64, usize> {
+    numbered(&all_of(host))
+}
+
+fn numbered(events: &[Event]) -> BTreeMap<u64, usize> {
     let mut found = BTreeMap::new();
-    for event in all_of(host) {
+    for event in events {
         if let Some(row) = Row::from_json(event.text("/event/original")).ok().and_then(|row| row.number()) {
             *found.entry(row).or_default() += 1;
         }
@@ -91,7 +96,11 @@ fn move_files(sim: &Sim, host: &Host, to: &str) {
 
 #[track_caller]
 fn once_each(host: &Host, count: u64) {
-    let found = numbers(host);
+    assert_once_each(&numbers(host), count);
+}
+
+#[track_caller]
+fn assert_once_each(found: &BTreeMap<u64, usize>, count: u64) {
     let wrong: Vec<_> = (0..count).filter(|n| found.get(n) != Some(&1)).map(|n| (n, found.get(&n))).collect();
     assert!(wrong.is_empty() && found.len() as u64 == count, "{} found; {wrong:?}", found.len());
 }
@@ -394,16 +403,21 @@ fn f45_unknown_nodes_bring_all_with_the_same_ids() {
 }
 
 /// An outage with very many events: when the files come back they bring all of them again, and none is delivered twice
-/// or missing.
+/// or missing, also at a server that does not know ids. `OUTAGE_EVENTS=200000` makes it a long one.
 #[test]
 fn f45_a_long_outage_repeats_and_loses_nothing() {
-    const EVENTS: u64 = 13_000;
+    let events: u64 = std::env::var("OUTAGE_EVENTS").map_or(13_000, |events| events.parse().unwrap());
+    let step = events / 13;
     let (sim, mut host) = confluence(host);
+    let collector = Collector::start(Plain);
+    host.sink = "rotate_daily = false\nrotate_bytes = \"64GiB\"\n".into();
+    host.sink += &format!("[[sink]]\nname = \"remote\"\ntype = \"http\"\nurl = \"{}\"\n", collector.url());
     // So no poll reads all of them again.
     host.source += "overlap = \"1s\"\n";
     let mut agent = host.start();
+    let mut output = GrowingOutput::of(&host);
     add_events(&sim, 0..10);
-    agent.until("the files are read", || host.delivered() == 10);
+    agent.until("the files are read", || output.events() == 10);
     // What is written meanwhile is where the agent does not look, in a file that it has never opened.
     let (audit, gone) = (host.audit(), host.home().join("log/gone"));
     let away = host.home().join("log/away");
@@ -413,10 +427,10 @@ fn f45_a_long_outage_repeats_and_loses_nothing() {
         files.dir = away.clone();
     });
     agent.until_logged("the audit API is read instead of the audit files");
-    for from in (10..EVENTS).step_by(1_000) {
-        add_events(&sim, from..(from + 1_000).min(EVENTS));
-        let by = (from + 1_000).min(EVENTS);
-        agent.until("the API brings them", || host.delivered() as u64 >= by);
+    for from in (10..events).step_by(step as usize) {
+        let by = (from + step).min(events);
+        add_events(&sim, from..by);
+        agent.until("the API brings them", || output.events() as u64 >= by);
     }
     sim.files("", |files, _| {
         let file = files.live().unwrap();
@@ -425,10 +439,11 @@ fn f45_a_long_outage_repeats_and_loses_nothing() {
         files.dir = audit.clone();
     });
     agent.until_logged("the audit files are healthy again");
-    add_events(&sim, EVENTS..EVENTS + 10);
-    agent.until("the files are read to their end", || has(&host, 0..EVENTS + 10));
+    add_events(&sim, events..events + 10);
+    agent.until("the files are read to their end", || output.events() as u64 >= events + 10);
     polls(&sim, &mut agent, 5);
-    assert_stopped_with_all(&mut agent, &host, EVENTS + 10);
+    assert_stopped_with_all(&mut agent, &host, events + 10);
+    assert_once_each(&numbered(&collector.events()), events + 10);
 }
 
 /// A kill before the first answer of the API: where to begin is known by then, and what only the API has is not

@@ -42,7 +42,7 @@ use directory::OpenDirectory;
 use identify::Unidentified;
 use name::FileOrder;
 use record_splitter::RawRecord;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tracked::TrackedFile;
@@ -71,6 +71,8 @@ pub struct AuditFiles {
     verify_at: Option<Instant>,
     /// When this process gives up on a directory that its mount namespace hides. A new process may see it.
     stale_namespace_at: Option<Instant>,
+    /// Sizes of the files by key when all of them were first known. `None`: some are not known yet.
+    sizes_at_start: Option<HashMap<u32, u64>>,
 }
 
 /// A configured directory. Its files are read in order as one series of records.
@@ -166,6 +168,7 @@ impl AuditFiles {
             verification: None,
             verify_at: None,
             stale_namespace_at: None,
+            sizes_at_start: None,
         };
         for entry in entries {
             let directory = files.directory_index(entry.path.parent().unwrap_or(&entry.path));
@@ -276,6 +279,20 @@ impl AuditFiles {
         self.health.is_none()
             && self.unidentified.is_empty()
             && active.all(|t| t.retry.is_none() && t.is_at_end())
+    }
+
+    /// Whether everything was read that was there when this process started: what an earlier one may have delivered.
+    /// Unlike [`AuditFiles::all_at_end`] it becomes true while the files grow without a pause.
+    pub fn has_replayed(&mut self) -> bool {
+        let all_known = self.health.is_none() && self.unidentified.is_empty();
+        if self.sizes_at_start.is_none() && all_known {
+            let active = self.tracked.iter().filter(|tracked| tracked.is_active());
+            self.sizes_at_start = Some(active.map(|t| (t.entry.key, t.entry.size)).collect());
+        }
+        let Some(sizes) = &self.sizes_at_start else { return false };
+        let is_read =
+            |tracked: &TrackedFile| sizes.get(&tracked.entry.key).is_none_or(|size| tracked.has_read(*size));
+        self.tracked.iter().all(|tracked| !tracked.is_active() || is_read(tracked))
     }
 
     /// Whether nothing more can be read now. Compressed files that are still incomplete do not count.

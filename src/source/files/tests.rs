@@ -543,3 +543,23 @@ fn the_time_of_a_verification_is_stored_as_a_number() {
         assert_eq!(serde_json::from_str::<Verification>(stored).unwrap(), verification);
     }
 }
+
+/// What an earlier process may have delivered was read again, although the files never stop growing.
+#[test]
+fn f21_the_replay_ends_under_load() {
+    let home = Home::new();
+    home.append(0, "a\n");
+    home.append(1, "b\nhalf a li");
+    let mut known = Checkpointed::default();
+    let mut run = TestRun::start(home.config(), &mut known);
+    run.files.sweep(run.now, run.now_ms);
+    assert!(!run.files.has_replayed());
+    home.append(1, "ne\n");
+    while !run.files.has_replayed() {
+        home.append(1, "more\n");
+        assert_eq!(run.read_block(), ReadStatus::More, "it is not at its end");
+    }
+    assert_eq!(run.known.lines[..3], ["a", "b", "half a line"]);
+    home.append(1, "later\n");
+    assert!(run.files.has_replayed(), "what is written later is no replay");
+}

@@ -237,6 +237,19 @@ impl TrackedFile {
         self.retry = None;
     }
 
+    /// Whether the first `size` bytes were read, an unterminated record included.
+    pub(super) fn has_read(&self, size: u64) -> bool {
+        match self.compression {
+            Some(FileCompression::Unsupported) => true,
+            Some(_) => false,
+            None if self.scan.is_some() => self.is_prefix_of_other,
+            None => {
+                let read = self.reader.as_ref().map(|reader| reader.splitter.read_offset());
+                read.unwrap_or(self.entry.offset) >= size
+            }
+        }
+    }
+
     /// Unread bytes. For a compressed file that was not finished, its compressed size.
     pub(super) fn unread_bytes(&self) -> u64 {
         if self.compression.is_some() {

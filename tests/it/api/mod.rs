@@ -17,9 +17,7 @@ mod windows;
 mod wire;
 
 use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Row, Sim};
-use confluence_audit_agent::agent::{
-    CommitMessage, Encoder, FlowControl, HeldSearches, Ingest, SinkPipeline,
-};
+use confluence_audit_agent::agent::{Encoder, FlowControl, HeldSearches, Ingest, NewBatch, SinkPipeline};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{ApiConfig, Auth, HttpConfig, Product, Reference, Start};
 use confluence_audit_agent::format::{Format, Raw};
@@ -80,21 +78,21 @@ struct Pipeline {
     ingest: Ingest,
     flow: Arc<FlowControl>,
     inbox: Receiver<Message>,
-    commits: Receiver<CommitMessage>,
+    batches: Receiver<NewBatch>,
 }
 
 impl Pipeline {
     fn new(ledger: SharedLedger) -> Pipeline {
         let flow = Arc::new(FlowControl::new(usize::MAX));
-        let ((messages, inbox), (commits_here, commits)) = (channel(), channel());
+        let ((messages, inbox), (new_batches, batches)) = (channel(), channel());
         let sink = SinkPipeline::new(Format::Raw(Raw), Inbox::Thread(messages), flow.clone(), HashMap::new());
         let ids = IdHasher::new(Some("wiki"));
-        let encoder = Encoder::new(0, vec![sink], commits_here);
+        let encoder = Encoder::new(vec![sink], new_batches);
         Pipeline {
             ingest: Ingest::new(encoder, ids, ledger, None, HeldSearches::default()),
             flow,
             inbox,
-            commits,
+            batches,
         }
     }
 
@@ -194,10 +192,7 @@ impl<'s> Polled<'s> {
             }
             self.delivered.push((id, event));
         }
-        for commit in self.pipeline.commits.try_iter() {
-            let CommitMessage::NewBatch { progress, .. } = commit else {
-                panic!("only a sink sends this");
-            };
+        for NewBatch { progress, .. } in self.pipeline.batches.try_iter() {
             self.cursor = progress.api.or(self.cursor);
             self.ledger.append(&progress.entries);
         }

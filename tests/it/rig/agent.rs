@@ -6,6 +6,7 @@ use super::{SOON, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -282,10 +283,38 @@ impl Host {
 
     /// How many lines the output file has.
     pub fn delivered(&self) -> usize {
-        let output = fs::read(self.output()).unwrap_or_default();
-        let notices = memchr::memmem::find_iter(&output, b"\"action\":\"agent.").count();
-        memchr::memchr_iter(b'\n', &output).count() - notices
+        count_events(&fs::read(self.output()).unwrap_or_default())
     }
+}
+
+/// Counts the events of an output while it grows, without reading it again.
+pub struct GrowingOutput {
+    path: PathBuf,
+    offset: u64,
+    events: usize,
+}
+
+impl GrowingOutput {
+    pub fn of(host: &Host) -> GrowingOutput {
+        GrowingOutput { path: host.output(), offset: 0, events: 0 }
+    }
+
+    /// Events that are not about the agent.
+    pub fn events(&mut self) -> usize {
+        let Ok(mut file) = fs::File::open(&self.path) else { return 0 };
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(self.offset)).unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |end| end + 1);
+        self.offset += whole as u64;
+        self.events += count_events(&bytes[..whole]);
+        self.events
+    }
+}
+
+fn count_events(output: &[u8]) -> usize {
+    let notices = memchr::memmem::find_iter(output, b"\"action\":\"agent.").count();
+    memchr::memchr_iter(b'\n', output).count() - notices
 }
 
 /// A running agent, killed when dropped.

@@ -11,7 +11,9 @@ pub mod port;
 pub mod skip;
 pub mod writer;
 
-pub use agent::{Agent, Host, append, copy_tree, descriptors, foreign_link, stdout_of, wait_for_sweep};
+pub use agent::{
+    Agent, GrowingOutput, Host, append, copy_tree, descriptors, foreign_link, stdout_of, wait_for_sweep,
+};
 pub use oracle::{Event, judge};
 pub use outputs::{output_paths, outputs, rotation};
 pub use port::{Port, free_port, listen_again};
