@@ -52,9 +52,10 @@ fn dispatch(cli: Cli) -> u8 {
         Command::Report(args) => printed(report::report(&args, &mut io::stdout().lock())),
         Command::Verify(args) => {
             let mut out = io::stdout().lock();
-            printed(match &args.proof {
-                Some(proof) => prove::verify_proof(proof, &args, &mut out),
-                None => verify::verify(&args, &mut out),
+            printed(match (&args.proof, &args.report) {
+                (Some(proof), _) => prove::verify_proof(proof, &args, &mut out),
+                (None, Some(report)) => report::verify_report(report, &args, &mut out),
+                (None, None) => verify::verify(&args, &mut out),
             })
         }
         Command::Find(args) => printed(find::find(&args, &mut io::stdout().lock())),

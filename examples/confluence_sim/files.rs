@@ -1,7 +1,7 @@
 //! Writes audit files as a node of Confluence Data Center does.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::time::iso;
@@ -156,8 +156,14 @@ impl AuditFiles {
     }
 
     fn ends_torn(&self, day: &str, number: u32) -> bool {
-        fs::read(self.dir.join(self.name(day, number)))
-            .is_ok_and(|bytes| bytes.last().is_some_and(|b| *b != b'\n'))
+        let last_byte = |path| {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::End(-1))?;
+            let mut byte = [0];
+            file.read_exact(&mut byte)?;
+            io::Result::Ok(byte[0])
+        };
+        last_byte(self.dir.join(self.name(day, number))).is_ok_and(|byte| byte != b'\n')
     }
 
     fn names(&self) -> io::Result<Vec<String>> {

@@ -4,8 +4,6 @@
 
 use super::build_context::{AgentError, BuildContext};
 use crate::checkpoint::{SourceState, StoreError};
-use crate::config::Reference;
-use crate::credential::Credential;
 use crate::ledger::{
     Checkpoints, Damage, Limits, SharedLedger, SignError, Signer, begin_new_log, key, key_name, ledger_dir,
     origin, signed_size,
@@ -177,16 +175,10 @@ fn signer(common: &BuildContext) -> io::Result<Signer> {
     let (state_dir, name) = (&common.config.state_dir, key_name(&common.agent.id));
     let signer = match &common.config.ledger.signing_key {
         None => key::open_or_create(state_dir, &name)?,
-        Some(reference) => configured(reference, &name)?,
+        Some(reference) => key::configured(reference, &name)?,
     };
     key::publish(state_dir, &signer.verifier())?;
     Ok(signer)
-}
-
-fn configured(reference: &Reference, name: &str) -> io::Result<Signer> {
-    let secret = Credential::new(reference.clone()).read().map_err(io::Error::other)?;
-    key::parse(name, secret.expose())
-        .ok_or_else(|| io::Error::other("`ledger.signing_key` is not a key: write 32 bytes in base64"))
 }
 
 fn describe(source: &str, missing: &[Damage]) -> String {

@@ -56,6 +56,9 @@ pub struct VerifyArgs {
     /// The event that --proof is for, as exported, or its original alone
     #[arg(long, value_name = "FILE", requires = "proof")]
     pub event: Option<PathBuf>,
+    /// Report that `report` has written; it is verified with --key and the signature beside it, without a ledger
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with_all = ["config", "state", "ledger", "tiles", "export", "proof"])]
+    pub report: Option<PathBuf>,
     #[command(flatten)]
     pub times: TimeRange,
     /// Name of the site, if the source has one in the configuration: for exports of Confluence's own records

@@ -3,6 +3,7 @@
 mod chart;
 mod html;
 mod markup;
+mod signature;
 mod switches;
 
 use super::findings::{DescribedFinding, PrintedFindings, counted};
@@ -21,13 +22,15 @@ use crate::evidence::finding::Days;
 use crate::evidence::ledgers::{LedgerError, LedgerPlace, SourceLedger};
 use crate::evidence::live::compare_live;
 use crate::exit;
-use crate::ledger::{CheckpointName, EntryInput, EntryKind, LedgerCheck, NO_TIME, Verifier};
+use crate::ledger::{CheckpointName, EntryInput, EntryKind, LedgerCheck, NO_TIME, Signer, Verifier};
 use crate::telemetry::chain;
 use crate::telemetry::escape::escape_path;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::PathBuf;
+
+pub use signature::verify_report;
 
 /// Gaps that are listed.
 const GAPS_MAX: usize = 1_000;
@@ -92,6 +95,8 @@ struct Report {
     sources: Vec<SourceReport>,
     /// Those that signed.
     keys: Vec<Verifier>,
+    /// Who signs it. `Err`: why it is not signed.
+    signer: Result<Signer, String>,
     days: BTreeMap<i64, DayCounts>,
     without_time: u64,
     gaps: Vec<Gap>,
@@ -137,9 +142,15 @@ pub fn report(args: &ReportArgs, out: &mut impl Write) -> io::Result<u8> {
             return Ok(exit::TRY_AGAIN);
         }
     };
-    if let Err(error) = std::fs::write(&args.html, html::write(&report)) {
-        print_error(&format!("failed to write `{}`: {error}", args.html.display()));
+    let html = html::write(&report);
+    let written = std::fs::write(&args.html, &html).map_err(|error| (args.html.clone(), error));
+    let signer = report.signer.as_ref();
+    if let Err((path, error)) = written.and_then(|()| signature::write(&args.html, &html, signer.ok())) {
+        print_error(&format!("failed to write `{}`: {error}", escape_path(&path)));
         return Ok(exit::TRY_AGAIN);
+    }
+    if let Err(reason) = signer {
+        print_error(&format!("the report is not signed: {reason}"));
     }
     let findings = report.findings();
     let found = counted(findings, "finding", "findings");
@@ -155,6 +166,7 @@ fn gather(args: &ReportArgs, place: &LedgerPlace, mut keys: Vec<Verifier>) -> Re
         made_ms: clock::now_ms(),
         sources: Vec::new(),
         keys: Vec::new(),
+        signer: signature::signer(&args.location, place),
         days: BTreeMap::new(),
         without_time: 0,
         gaps: Vec::new(),

@@ -9,6 +9,8 @@ pub(super) const BLOCK_ENTRIES: u64 = 256;
 pub(super) const BLOCK_LEVEL: u32 = BLOCK_ENTRIES.trailing_zeros();
 /// Blocks of a segment, see `segments`.
 pub(super) const SEGMENT_BLOCKS: usize = 256;
+/// Blocks whose spans are joined, so that a lookup need not look at each block of a segment.
+const GROUP_BLOCKS: usize = 16;
 /// Length of a block's summary.
 pub(super) const BLOCK_SUMMARY_BYTES: usize = 88;
 /// Blocks whose keys are kept in memory, 4 KiB each: events that come again are mostly young.
@@ -106,6 +108,8 @@ pub(super) struct SpanIndex {
     times: Vec<(Span, Span)>,
     /// The blocks with entries that have no time, and their offsets.
     untimed: Vec<(u64, Span)>,
+    /// Joined spans of each [`GROUP_BLOCKS`] blocks, and of each segment.
+    groups: Vec<Spans>,
     segments: Vec<Spans>,
 }
 
@@ -121,16 +125,19 @@ impl SpanIndex {
             self.untimed.push((self.first + at as u64, spans.offsets));
         }
         self.times.push((spans.file, spans.api));
-        if at.is_multiple_of(SEGMENT_BLOCKS) {
-            self.segments.push(spans);
-        } else if let Some(segment) = self.segments.last_mut() {
-            segment.join(spans);
+        for (joined, blocks) in [(&mut self.groups, GROUP_BLOCKS), (&mut self.segments, SEGMENT_BLOCKS)] {
+            if at.is_multiple_of(blocks) {
+                joined.push(spans);
+            } else if let Some(last) = joined.last_mut() {
+                last.join(spans);
+            }
         }
     }
 
     /// Drops the first segment, which is full.
     pub(super) fn drop_segment(&mut self) {
         self.times.drain(..SEGMENT_BLOCKS);
+        self.groups.drain(..SEGMENT_BLOCKS / GROUP_BLOCKS);
         self.segments.remove(0);
         self.first += SEGMENT_BLOCKS as u64;
         self.untimed.retain(|(block, _)| *block >= self.first);
@@ -153,10 +160,12 @@ impl SpanIndex {
         let segments = (0..self.segments.len())
             .rev()
             .filter(move |segment| timed && self.segments[*segment].may_hold(lookup));
-        let timed = segments.flat_map(move |segment| {
-            let from = segment * SEGMENT_BLOCKS;
-            let to = (from + SEGMENT_BLOCKS).min(self.times.len());
-            (from..to).rev().filter_map(move |at| {
+        let groups = segments.flat_map(move |segment| {
+            let groups = parts(segment, SEGMENT_BLOCKS / GROUP_BLOCKS, self.groups.len());
+            groups.filter(move |group| self.groups[*group].may_hold(lookup))
+        });
+        let timed = groups.flat_map(move |group| {
+            parts(group, GROUP_BLOCKS, self.times.len()).filter_map(move |at| {
                 let (file, api) = self.times[at];
                 let holds = match lookup {
                     Lookup::Time(ms) => file.contains(ms) || api.contains(ms),
@@ -172,6 +181,11 @@ impl SpanIndex {
     pub(super) fn untimed(&self) -> impl Iterator<Item = u64> {
         self.untimed.iter().rev().map(|(block, _)| *block)
     }
+}
+
+/// The parts of whole number `whole`, each of `size` parts, last first; there are `count` of all.
+fn parts(whole: usize, size: usize, count: usize) -> impl Iterator<Item = usize> {
+    (whole * size..((whole + 1) * size).min(count)).rev()
 }
 
 /// What is stored of a full block.
@@ -221,34 +235,29 @@ pub(super) struct BlockCache {
 struct CachedBlock {
     number: u64,
     used: u64,
+    /// In order.
     keys: Vec<u128>,
 }
 
 impl BlockCache {
-    /// The keys of a block; `None`: it is not cached.
-    pub(super) fn keys(&mut self, number: u64) -> Option<&[u128]> {
+    /// Whether a block holds this key; `None`: the block is not cached.
+    pub(super) fn contains(&mut self, number: u64, key: u128) -> Option<bool> {
         self.clock += 1;
         let cached = self.blocks.iter_mut().find(|cached| cached.number == number)?;
         cached.used = self.clock;
-        Some(&cached.keys)
+        Some(cached.keys.binary_search(&key).is_ok())
     }
 
     /// Adds a block. `bytes` are its entries.
-    pub(super) fn put(&mut self, number: u64, bytes: &[u8]) -> &[u128] {
+    pub(super) fn put(&mut self, number: u64, bytes: &[u8]) {
         let entries = bytes.chunks_exact(ENTRY_BYTES).filter_map(Entry::from_bytes);
-        let keys = entries.flat_map(|entry| entry.keys().collect::<Vec<_>>()).collect();
+        let mut keys: Vec<u128> = entries.flat_map(|entry| entry.keys().collect::<Vec<_>>()).collect();
+        keys.sort_unstable();
         let block = CachedBlock { number, used: self.clock, keys };
         let oldest = (0..self.blocks.len()).min_by_key(|at| self.blocks[*at].used);
-        let at = match oldest.filter(|_| self.blocks.len() >= CACHED_BLOCKS) {
-            Some(at) => {
-                self.blocks[at] = block;
-                at
-            }
-            None => {
-                self.blocks.push(block);
-                self.blocks.len() - 1
-            }
-        };
-        &self.blocks[at].keys
+        match oldest.filter(|_| self.blocks.len() >= CACHED_BLOCKS) {
+            Some(at) => self.blocks[at] = block,
+            None => self.blocks.push(block),
+        }
     }
 }

@@ -8,6 +8,8 @@
 use super::note::{Signer, Verifier};
 use super::reader::{DIRECTORY, KEY};
 use super::segments::{self, read_text};
+use crate::config::Reference;
+use crate::credential::Credential;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -25,17 +27,23 @@ const SEED_BYTES: usize = 32;
 /// # Errors
 /// The file cannot be read or written, or is no key.
 pub fn open_or_create(state_dir: &Path, name: &str) -> io::Result<Signer> {
-    let dir = state_dir.join(DIRECTORY);
-    let path = dir.join(KEY);
-    let text = match segments::open(&path, OFlags::RDONLY) {
-        Ok(mut file) => {
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            text
+    match open(state_dir, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create(&state_dir.join(DIRECTORY))?;
+            open(state_dir, name)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(&dir)?,
-        Err(error) => return Err(error),
-    };
+        opened => opened,
+    }
+}
+
+/// The signer with the key in the state directory.
+///
+/// # Errors
+/// The file is not there, cannot be read, or is no key.
+pub fn open(state_dir: &Path, name: &str) -> io::Result<Signer> {
+    let path = state_dir.join(DIRECTORY).join(KEY);
+    let mut text = String::new();
+    segments::open(&path, OFlags::RDONLY)?.read_to_string(&mut text)?;
     parse(name, &text).ok_or_else(|| {
         let problem = "is not a key: 32 bytes in base64. Restore it, or remove it: then a new key is made";
         io::Error::other(format!("`{}` {problem}", path.display()))
@@ -48,7 +56,17 @@ pub fn parse(name: &str, text: &str) -> Option<Signer> {
     Signer::new(name, &seed)
 }
 
-fn create(dir: &Path) -> io::Result<String> {
+/// The signer with the key that the configuration names.
+///
+/// # Errors
+/// The key cannot be read, or is none.
+pub fn configured(reference: &Reference, name: &str) -> io::Result<Signer> {
+    let secret = Credential::new(reference.clone()).read().map_err(io::Error::other)?;
+    parse(name, secret.expose())
+        .ok_or_else(|| io::Error::other("`ledger.signing_key` is not a key: write 32 bytes in base64"))
+}
+
+fn create(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let mut seed = [0; SEED_BYTES];
     SystemRandom::new().fill(&mut seed).map_err(|_| io::Error::other("the system gives no random bytes"))?;
@@ -57,8 +75,7 @@ fn create(dir: &Path) -> io::Result<String> {
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist_noclobber(dir.join(KEY)).map_err(|error| error.error)?;
-    File::open(dir)?.sync_all()?;
-    Ok(text)
+    File::open(dir)?.sync_all()
 }
 
 /// Stores the public half of the key that is in use, so that commands can print it without the secret.

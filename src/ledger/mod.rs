@@ -3,7 +3,7 @@
 //!
 //! Reading order: `entry` (what is recorded of an event), `blocks` (which blocks may hold an event), `segments` (files),
 //! `tree` (hashes), `store` (the ledger itself), `shared` (used by the reader and by the thread that commits).
-//! What is signed: `note` (the text of a checkpoint), `key`, `checkpoints` (those of a ledger).
+//! What is signed: `note` (the text of a checkpoint), `key`, `checkpoints` (those of a ledger), `signed_file` (a report).
 //! What other processes use: `reader` (from the files alone), `subtrees` (hashes), `check` (whether the ledger is what was
 //! signed), `proof` (for one entry), `export` and `tiles` (for other readers of transparency logs).
 
@@ -21,6 +21,7 @@ mod proof;
 mod reader;
 mod segments;
 mod shared;
+mod signed_file;
 mod store;
 #[cfg(test)]
 mod store_tests;
@@ -38,4 +39,5 @@ pub use note::{Checkpoint, Signer, Verifier};
 pub use proof::{Proof, ProofError, ProvenEntry};
 pub use reader::{Entries, LedgerReader, ledger_dir, ledgers};
 pub use shared::{Limits, SharedLedger, SignedCheckpoint};
+pub use signed_file::{SignedFileError, sign_file, verify_file};
 pub use store::Damage;

@@ -85,8 +85,12 @@ impl Signer {
 
     /// The signed note of a checkpoint.
     pub(super) fn sign(&self, checkpoint: &Checkpoint) -> String {
-        let text = checkpoint.text();
-        format!("{text}\n{}", self.signature_line(&text))
+        self.sign_text(&checkpoint.text())
+    }
+
+    /// The signed note of a text, which ends with a line end.
+    pub(super) fn sign_text(&self, text: &str) -> String {
+        format!("{text}\n{}", self.signature_line(text))
     }
 
     /// A note with this key's signature added.
@@ -136,6 +140,10 @@ impl Verifier {
         let verifier = Verifier { name: name.to_owned(), key: key.try_into().ok()? };
         let id_fits = id.len() == 8 && u32::from_str_radix(id, 16).ok()?.to_be_bytes() == verifier.id();
         (is_name(name) && *algorithm == ED25519_ALGORITHM && id_fits).then_some(verifier)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The name with the id, for people: `name+id`.

@@ -254,14 +254,13 @@ impl Ledger {
         }
         let written = self.written / BLOCK_ENTRIES;
         for block in self.spans.candidates(lookup).filter(|block| *block < written) {
-            let found = match self.cache.keys(block) {
-                Some(keys) => keys.contains(&key),
-                None => {
-                    let bytes = self.segments.read(block * BLOCK_ENTRIES..(block + 1) * BLOCK_ENTRIES)?;
-                    self.cache.put(block, &bytes).contains(&key)
-                }
-            };
-            if found {
+            let mut found = self.cache.contains(block, key);
+            if found.is_none() {
+                let bytes = self.segments.read(block * BLOCK_ENTRIES..(block + 1) * BLOCK_ENTRIES)?;
+                self.cache.put(block, &bytes);
+                found = self.cache.contains(block, key);
+            }
+            if found == Some(true) {
                 return Ok(true);
             }
         }

@@ -311,9 +311,21 @@ fn check(report: &Report, out: &mut String) {
         out,
         &format!("{name} ledger export tiles\n{name} verify --tiles tiles --export events.ndjson{options}"),
     );
-    paragraph(
-        out,
-        "This file itself is not signed. The checkpoints above are, and what it says follows from the ledger and the \
-         events that they vouch for.",
-    );
+    match &report.signer {
+        Ok(signer) => {
+            paragraph(
+                out,
+                "This file is signed. The signature is in the file beside it, whose name ends with `.sig`. With \
+                 REPORT as the name of this file:",
+            );
+            verbatim(out, &format!("{name} verify --report REPORT --key '{}'", signer.verifier()));
+        }
+        Err(reason) => paragraph(
+            out,
+            &format!(
+                "This file itself is not signed: {reason}. The checkpoints above are, and what it says follows from \
+                 the ledger and the events that they vouch for."
+            ),
+        ),
+    }
 }

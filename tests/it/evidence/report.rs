@@ -15,6 +15,43 @@ fn is_self_contained(html: &str) {
     }
 }
 
+/// With the key alone, which finds a change of a byte.
+#[track_caller]
+fn is_signed(state: &Path, html: &Path) {
+    let key = command(&["ledger", "key", "--state"], &[state]).stdout;
+    let copy = html.with_file_name("copy.html");
+    let verify = || command(&["verify", "--key", key.trim_end(), "--report"], &[&copy]);
+    fs::copy(html, &copy).unwrap();
+    let once = verify();
+    assert_eq!(once.code, 75);
+    assert!(once.stderr.contains("copy.html.sig`: No such file"), "{}", once.stderr);
+    fs::copy(html.with_file_name("report.html.sig"), copy.with_file_name("copy.html.sig")).unwrap();
+    let once = verify();
+    assert_eq!(once.code, 0, "{}", once.stderr);
+    assert!(once.stdout.starts_with("result: the report is what was signed by "), "{}", once.stdout);
+    let text = fs::read_to_string(&copy).unwrap();
+    fs::write(&copy, text.replace("No findings", "No  findings")).unwrap();
+    let once = verify();
+    assert_eq!((once.code, &*once.stdout), (1, "result: the report was changed after it was signed\n"));
+}
+
+/// Who has the ledger alone has no key.
+#[test]
+fn a_report_of_a_ledger_alone_is_not_signed_and_says_so() {
+    let host = delivered(20, "");
+    let (ledger, html) = (host.state().join("ledger"), host.path("report.html"));
+    fs::write(host.path("report.html.sig"), "of an earlier one").unwrap();
+    let once = command(&["report"], &[Path::new("--ledger"), &ledger, Path::new("--html"), &html]);
+    assert_eq!(once.code, 0, "{}", once.stderr);
+    assert!(
+        once.stderr.contains("the report is not signed: the key is in the state directory"),
+        "{}",
+        once.stderr
+    );
+    assert!(fs::read_to_string(&html).unwrap().contains("This file itself is not signed"));
+    assert!(!host.path("report.html.sig").exists());
+}
+
 #[test]
 fn a_report_says_what_was_found_and_needs_no_script() {
     let host = delivered(200, "");
@@ -39,6 +76,7 @@ fn a_report_says_what_was_found_and_needs_no_script() {
         assert!(text.contains(part), "{part}\n{text}");
     }
     is_self_contained(&text);
+    is_signed(&state, &html);
     // An event was removed from the sink.
     let events = fs::read_to_string(host.output()).unwrap();
     let export = host.path("export.ndjson");
