@@ -25,6 +25,7 @@ mod service;
 mod signals;
 mod sink_pipeline;
 mod sinks;
+mod status;
 mod summary;
 mod supervisor;
 mod threads;
@@ -44,6 +45,7 @@ pub use summary::{Delivered, SourceTotal, Summary};
 
 use crate::config::Config;
 use crate::telemetry::log::LogGuard;
+use std::path::PathBuf;
 
 /// Runs until a signal stops it, or with `once` until everything is delivered. Messages that the log suppresses as
 /// repeats are summed up every few seconds, and before the last line.
@@ -53,6 +55,22 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> Result<Summary, Agent
         // Before anything is changed, so that a signal from here on leads to an orderly stop.
         let received = signals::listen()?;
         let running = build::build(config, mode)?;
+        if !mode.dry_run && !mode.once {
+            open_admin_endpoint(config, &running);
+        }
         Ok(running.supervise(config.shutdown_timeout, received, log).await)
     })
+}
+
+/// Without the endpoint everything is delivered all the same.
+fn open_admin_endpoint(config: &Config, running: &running::Running) {
+    let mut admin = config.admin.clone();
+    if admin.socket.is_none() {
+        // systemd makes it, if the unit has one.
+        admin.socket = std::env::var_os("RUNTIME_DIRECTORY").map(|dir| PathBuf::from(dir).join("admin.sock"));
+    }
+    let respond = status::respond(running, running.metrics.clone());
+    if let Err(error) = crate::admin::serve(&admin, respond) {
+        tracing::error!(%error, "the admin endpoint cannot be opened; the agent delivers without it");
+    }
 }

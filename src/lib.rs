@@ -38,12 +38,14 @@ pub mod cli;
 pub mod config;
 
 pub(crate) mod ack;
+mod admin;
 pub mod checkpoint;
 pub(crate) mod enrich;
 pub(crate) mod evidence;
 pub(crate) mod failpoint;
 pub mod format;
 pub mod ledger;
+pub mod metrics;
 pub mod notice;
 pub mod position;
 pub mod record;

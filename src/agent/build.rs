@@ -21,6 +21,7 @@ use crate::clock;
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
 use crate::enrich::Enrichment;
 use crate::format::Agent;
+use crate::metrics::Metrics;
 use crate::notice::Notice;
 use crate::quarantine::{self, Tally};
 use crate::record::IdHasher;
@@ -52,7 +53,8 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
     let (commits, to_commit) = channel();
     let enrichment = Enrichment::gather(&config.enrich);
     let agent = describe_agent(agent_id, &enrichment);
-    let common = BuildContext { config, mode, agent, enrichment, ended, commits };
+    let metrics = Arc::new(Metrics::new());
+    let common = BuildContext { config, mode, agent, enrichment, ended, commits, metrics };
     let (mut sinks, mut sources, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
         let (threads, progress, reader) = build_source(&common, number, source, &mut state_store)?;
@@ -63,6 +65,7 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
     let settings = Settings {
         interval: config.checkpoint_interval,
         uncommitted_bytes_max: config.uncommitted_bytes_max,
+        last_commit: common.metrics.last_commit.clone(),
     };
     let store = state_store.store;
     spawn("checkpoint".to_owned(), &common.ended, move || {
@@ -91,6 +94,7 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         restart_wanted: false,
         stdout_closed: false,
         state_dir: config.state_dir.clone(),
+        metrics: common.metrics,
     })
 }
 
@@ -152,7 +156,8 @@ fn build_source(
     let checkpoint_publisher = (!common.mode.dry_run).then(|| {
         CheckpointPublisher::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval)
     });
-    let encoder = Encoder::new(source_index, pipelines, common.commits.clone());
+    let encoder =
+        Encoder::new(source_index, pipelines, common.commits.clone(), common.metrics.source(&source.name));
     let ingest = ingest(source, &state, encoder, opened, api.as_ref());
     let api = api.map(|api| api_driver(common, source, api, &state, &flow));
     let reader = Reader {

@@ -7,7 +7,9 @@ use crate::config::Config;
 use crate::enrich::Enrichment;
 use crate::exit;
 use crate::format::Agent;
+use crate::metrics::Metrics;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -27,6 +29,7 @@ pub(super) struct BuildContext<'a> {
     pub enrichment: Enrichment,
     pub ended: UnboundedSender<ThreadEnded>,
     pub commits: Sender<CommitMessage>,
+    pub metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, thiserror::Error)]

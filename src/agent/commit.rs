@@ -5,6 +5,7 @@ use crate::ack::Watermark;
 use crate::checkpoint::{Commit, Store, StoreError};
 use crate::clock;
 use crate::ledger::{EntryKind, SharedLedger};
+use crate::metrics::Seconds;
 use crate::position::{LedgerPosition, Progress, SinkMark};
 use crate::record::EventId;
 use crate::sink::{Inbox, Message};
@@ -29,6 +30,8 @@ pub enum CommitMessage {
 pub(super) struct Settings {
     pub interval: Duration,
     pub uncommitted_bytes_max: u64,
+    /// The metric: Unix time of the last commit.
+    pub last_commit: Seconds,
 }
 
 /// The progress of a source that is delivered and not committed yet.
@@ -236,6 +239,7 @@ fn commit_due(
     }
     match result {
         Ok(()) => {
+            settings.last_commit.set(clock::now_ms() as f64 / 1000.0);
             if full.take().is_some() {
                 tracing::info!("positions are stored again");
             }
@@ -313,7 +317,8 @@ mod tests {
         messages.send(CommitMessage::Finish).unwrap();
         let flow = Arc::new(FlowControl::new(1));
         let sources = vec![SourceProgress::new("s", ledger, vec![mark(0)], Vec::new(), flow)];
-        let settings = Settings { interval: Duration::ZERO, uncommitted_bytes_max: 1 };
+        let settings =
+            Settings { interval: Duration::ZERO, uncommitted_bytes_max: 1, last_commit: Seconds::default() };
         run(Some(store), sources, settings, received).unwrap();
         let stored = Store::open(dir.path()).unwrap().store.load("s").unwrap();
         assert_eq!((stored.commits, stored.api.unwrap().at_ms), (50, 49));

@@ -5,6 +5,7 @@ use super::ledger_entry::{self, RecordPlace};
 use super::sink_pipeline::{LONG_RECORD_BYTES, SinkPipeline};
 use crate::format::{Event, Taxonomy};
 use crate::ledger::Entry;
+use crate::metrics::SourceMetrics;
 use crate::notice::Notice;
 use crate::position::{Loss, Progress};
 use crate::record::{Parsed, Text};
@@ -23,11 +24,17 @@ pub struct Encoder {
     taxonomy: Option<Taxonomy>,
     /// Of the next batch.
     entries: Vec<Entry>,
+    metrics: SourceMetrics,
     pub events: u64,
 }
 
 impl Encoder {
-    pub fn new(source_index: usize, pipelines: Vec<SinkPipeline>, commits: Sender<CommitMessage>) -> Encoder {
+    pub fn new(
+        source_index: usize,
+        pipelines: Vec<SinkPipeline>,
+        commits: Sender<CommitMessage>,
+        metrics: SourceMetrics,
+    ) -> Encoder {
         let needs_header = pipelines.iter().any(|pipeline| pipeline.needs_header);
         Encoder {
             source_index,
@@ -36,6 +43,7 @@ impl Encoder {
             number: 0,
             taxonomy: needs_header.then(Taxonomy::default),
             entries: Vec::new(),
+            metrics,
             events: 0,
         }
     }
@@ -51,6 +59,13 @@ impl Encoder {
             pipeline.write(head, long, |format, out| format.write(event, out));
         }
         self.entries.push(ledger_entry::of_event(event, place, true));
+        match place {
+            RecordPlace::File { .. } => self.metrics.file_events.inc(),
+            RecordPlace::Api { .. } => self.metrics.api_events.inc(),
+        };
+        if let Some(time_ms) = time_ms {
+            self.metrics.last_event.set(time_ms as f64 / 1000.0);
+        }
         self.events += 1;
     }
 

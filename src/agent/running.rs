@@ -5,10 +5,10 @@ use super::commit::CommitMessage;
 use super::flow_control::FlowControl;
 use super::summary::{Delivered, SourceTotal};
 use super::threads::ThreadEnded;
+use crate::metrics::{Metrics, SinkMetrics};
 use crate::sink::Inbox;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -27,24 +27,23 @@ pub(super) struct Running {
     /// The reader of standard output has closed it.
     pub stdout_closed: bool,
     pub state_dir: PathBuf,
+    pub metrics: Arc<Metrics>,
 }
 
 pub(super) struct SinkThread {
     pub sink: String,
     pub source: String,
     pub inbox: Inbox,
-    /// Events that are final, including those in quarantine.
-    pub delivered: Arc<AtomicU64>,
-    pub quarantined: Arc<AtomicU64>,
+    pub metrics: SinkMetrics,
 }
 
 impl SinkThread {
     pub(super) fn delivered(self) -> Delivered {
-        let quarantined = self.quarantined.load(Ordering::Relaxed);
+        let quarantined = self.metrics.quarantined.get() as u64;
         Delivered {
             sink: self.sink,
             source: self.source,
-            events: self.delivered.load(Ordering::Relaxed).saturating_sub(quarantined),
+            events: self.metrics.events.get().saturating_sub(quarantined),
             quarantined,
         }
     }

@@ -5,7 +5,6 @@ use crate::clock;
 use crate::quarantine::Tally;
 use crate::telemetry::heartbeat;
 use crate::telemetry::systemd::Notify;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How often status and heartbeat are sent once the agent is ready.
@@ -84,7 +83,7 @@ impl Service {
     }
 
     fn report_status(&mut self, running: &Running, problems: &[String]) {
-        let delivered: u64 = running.sinks.iter().map(|sink| sink.delivered.load(Ordering::Relaxed)).sum();
+        let delivered: u64 = running.sinks.iter().map(|sink| sink.metrics.events.get()).sum();
         let mut status = match &self.stuck {
             Some(stage) => format!("{stage} makes no progress"),
             None if problems.is_empty() => healthy_status(running),

@@ -19,6 +19,7 @@ use crate::evidence::export::Recogniser;
 use crate::evidence::row::Row;
 use crate::format::{Agent, Context, Format};
 use crate::ledger;
+use crate::metrics::SinkMetrics;
 use crate::position::SinkMark;
 use crate::quarantine::{self, Entry};
 use crate::record::EventId;
@@ -29,7 +30,6 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -49,9 +49,8 @@ pub(super) fn start(
     state: &SourceState,
     flow: &Arc<FlowControl>,
 ) -> Result<(SinkThread, SinkPipeline, Option<SinkMark>), AgentError> {
-    let (delivered, quarantined) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-    let counts = (delivered.clone(), quarantined.clone());
-    let report = reporter(index, flow.clone(), common.commits.clone(), counts);
+    let metrics = common.metrics.sink(&source.name, &sink.name);
+    let report = reporter(index, flow.clone(), common.commits.clone(), metrics.clone());
     let stage = format!("sink {}", sink.name);
     let (mut mark, mut already_in_output) = (None, HashMap::new());
     // Why the channels have no limit: see `Inbox`.
@@ -89,29 +88,29 @@ pub(super) fn start(
     if let SinkKind::Remote(remote) = &sink.kind {
         pipeline.needs_header = matches!(remote.destination, DestinationConfig::Syslog(_));
     }
-    let thread =
-        SinkThread { sink: sink.name.clone(), source: source.name.clone(), inbox, delivered, quarantined };
+    let thread = SinkThread { sink: sink.name.clone(), source: source.name.clone(), inbox, metrics };
     Ok((thread, pipeline, mark))
 }
 
-/// Handles the reports of a sink. The counters are of final events, and of those among them that are in quarantine.
+/// Handles the reports of a sink.
 fn reporter(
     index: SinkIndex,
     flow: Arc<FlowControl>,
     commits: Sender<CommitMessage>,
-    (delivered, quarantined): (Arc<AtomicU64>, Arc<AtomicU64>),
+    metrics: SinkMetrics,
 ) -> impl Fn(Report) {
     let SinkIndex { source_index, pipeline } = index;
     move |report| match report {
         Report::Written(buffer) => flow.written(buffer),
         Report::Final { number, events, mark } => {
-            delivered.fetch_add(events, Ordering::Relaxed);
+            metrics.events.inc_by(events);
+            metrics.last_success.set(clock::now_ms() as f64 / 1000.0);
             // Fails only if the commit thread has ended, and that ends the process.
             let _ = commits.send(CommitMessage::Final { source_index, pipeline, number, mark });
         }
         Report::Health(problem) => flow.set_sink_problem(pipeline, problem),
         Report::Quarantined(ids) => {
-            quarantined.fetch_add(ids.len() as u64, Ordering::Relaxed);
+            metrics.quarantined.inc_by(ids.len() as i64);
             let _ = commits.send(CommitMessage::Quarantined { source_index, ids });
         }
     }

@@ -1,5 +1,6 @@
 //! What the configuration means. Every value here has been checked; defaults stand with their reasons.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub struct Config {
     /// The position is stored no more often than this while events flow.
     pub checkpoint_interval: Duration,
     pub ledger: LedgerConfig,
+    pub admin: AdminConfig,
     pub log: LogConfig,
     pub event: EventConfig,
     pub enrich: EnrichConfig,
@@ -51,6 +53,7 @@ impl Default for Config {
             // is nothing to a disk.
             checkpoint_interval: Duration::from_secs(1),
             ledger: LedgerConfig::default(),
+            admin: AdminConfig::default(),
             log: LogConfig::default(),
             event: EventConfig::default(),
             enrich: EnrichConfig::default(),
@@ -87,6 +90,15 @@ impl Default for LedgerConfig {
             signing_key: None,
         }
     }
+}
+
+/// The admin endpoint.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AdminConfig {
+    /// A Unix socket. `None`: the one in the unit's runtime directory, if systemd has made one.
+    pub socket: Option<PathBuf>,
+    /// A loopback address. `None`, the default: no TCP, because any user of the host could read it.
+    pub listen: Option<SocketAddr>,
 }
 
 /// The agent's own log.

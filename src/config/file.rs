@@ -11,6 +11,7 @@ mod http;
 mod sink;
 mod source;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -90,6 +91,7 @@ fn root_table(root: &mut Table, sinks_follow: bool) -> Config {
         duration checkpoint_interval(SEC / 10..=HOUR);
     );
     section(root.table("ledger"), |table| ledger_keys(table, &mut config.ledger));
+    section(root.table("admin"), |table| admin_keys(table, &mut config.admin));
     section(root.table("log"), |table| log_keys(table, &mut config.log));
     section(root.table("event"), |table| event_keys(table, &mut config.event));
     section(root.table("enrich"), |table| enrich_keys(table, &mut config.enrich));
@@ -134,6 +136,18 @@ fn ledger_keys(table: &mut Table, ledger: &mut LedgerConfig) {
         key.warn_inline();
         ledger.signing_key = Some(key.value);
     }
+}
+
+fn admin_keys(table: &mut Table, admin: &mut AdminConfig) {
+    admin.socket = table.path("socket", "/run/confluence-audit-agent/admin.sock");
+    admin.listen = table.parsed("listen", "127.0.0.1:9640", loopback);
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<SocketAddr>();
+    address.ok().filter(|address| address.ip().is_loopback()).ok_or_else(|| {
+        format!("`{text}` is no loopback address with a port; write one as in \"127.0.0.1:9640\" or \"[::1]:9640\"")
+    })
 }
 
 fn log_keys(table: &mut Table, log: &mut LogConfig) {
@@ -225,7 +239,7 @@ fn belongs_to(key: &str) -> Option<String> {
 
 /// The first kind of table that has a key. Keys that nearly all have say nothing.
 fn table_of(key: &str) -> Option<&'static str> {
-    let sections = ["[[source]]", "[ledger]", "[log]", "[event]", "[enrich]", "[[sink]]"].iter();
+    let sections = ["[[source]]", "[ledger]", "[admin]", "[log]", "[event]", "[enrich]", "[[sink]]"].iter();
     let mut sections = sections.filter(|_| !["name", "type", "format"].contains(&key));
     sections.find(|section| keys_of(section).contains(&key)).copied()
 }
@@ -235,6 +249,7 @@ fn keys_of(section: &str) -> Vec<&'static str> {
     let mut config = Config::default();
     match section {
         "[ledger]" => Table::keys_asked(|table| ledger_keys(table, &mut config.ledger)),
+        "[admin]" => Table::keys_asked(|table| admin_keys(table, &mut config.admin)),
         "[log]" => Table::keys_asked(|table| log_keys(table, &mut config.log)),
         "[event]" => Table::keys_asked(|table| event_keys(table, &mut config.event)),
         "[enrich]" => Table::keys_asked(|table| enrich_keys(table, &mut config.enrich)),

@@ -84,7 +84,7 @@ fn examples_of_apis_work_and_state_the_defaults() {
     assert_eq!(ways.collect::<Vec<_>>(), [(true, false), (true, true), (true, false)]);
 }
 
-const SECTIONS: [&str; 6] = ["[ledger]", "[log]", "[event]", "[enrich]", "[[source]]", "[[sink]]"];
+const SECTIONS: [&str; 7] = ["[ledger]", "[admin]", "[log]", "[event]", "[enrich]", "[[source]]", "[[sink]]"];
 
 #[test]
 fn example_has_every_key_and_no_other() {
@@ -163,6 +163,7 @@ shutdown_timeout = "1s"
 uncommitted_bytes_max = 2
 checkpoint_interval = "3s"
 ledger = { retention = "100d", bytes_max = "16MiB", seal_interval = "2h", signing_key = { file = "/k" } }
+admin = { socket = "/r/a.sock", listen = "[::1]:9640" }
 log.format = "json"
 log.level = "debug"
 event = { tags = ["a", "b"], namespace = "production", preserve_original_event = false }
@@ -240,6 +241,7 @@ group = "readers"
             seal_interval: secs(7200),
             signing_key: Some(Reference::File("/k".into())),
         },
+        admin: AdminConfig { socket: Some("/r/a.sock".into()), listen: Some("[::1]:9640".parse().unwrap()) },
         log: LogConfig { format: LogFormat::Json, level: tracing::Level::DEBUG },
         event: EventConfig {
             tags: vec!["a".into(), "b".into()],
@@ -272,7 +274,7 @@ group = "readers"
 #[test]
 fn misplaced_keys_are_known_where_they_belong() {
     let tables = SECTIONS.map(|section| (section, keys_of(section)));
-    assert!(tables[4].1.contains(&"nodes") && tables[4].1.contains(&"page_size"));
+    assert!(tables[5].1.contains(&"nodes") && tables[5].1.contains(&"page_size"));
     let is_in_another = |own: &str, key| {
         let mut others = tables.iter().filter(|(table, _)| *table != own);
         others.any(|(_, keys)| keys.contains(key))

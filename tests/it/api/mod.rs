@@ -24,6 +24,7 @@ use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{ApiConfig, Auth, HttpConfig, Product, Reference, Start};
 use confluence_audit_agent::format::{Format, Raw};
 use confluence_audit_agent::ledger::{Limits, SharedLedger};
+use confluence_audit_agent::metrics::Metrics;
 use confluence_audit_agent::position::{ApiCursor, LedgerPosition};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::secret::Secret;
@@ -89,7 +90,7 @@ impl Pipeline {
         let ((messages, inbox), (commits_here, commits)) = (channel(), channel());
         let sink = SinkPipeline::new(Format::Raw(Raw), Inbox::Thread(messages), flow.clone(), HashMap::new());
         let ids = IdHasher::new(Some("wiki"));
-        let encoder = Encoder::new(0, vec![sink], commits_here);
+        let encoder = Encoder::new(0, vec![sink], commits_here, Metrics::new().source("wiki"));
         Pipeline {
             ingest: Ingest::new(encoder, ids, ledger, None, HeldSearches::default()),
             flow,
