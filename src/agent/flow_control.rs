@@ -41,6 +41,7 @@ struct State {
     last_sweep: Option<Instant>,
     paused: bool,
     stopped: bool,
+    stop_reason: Option<String>,
     was_healthy: bool,
     problem: Option<String>,
     /// Why a sink does not accept events, by pipeline.
@@ -83,8 +84,11 @@ impl FlowControl {
     }
 
     /// Ends reading, for an orderly stop.
-    pub fn stop(&self) {
-        self.lock().stopped = true;
+    pub fn stop(&self, reason: &str) {
+        let mut state = self.lock();
+        state.stopped = true;
+        state.stop_reason.get_or_insert_with(|| reason.to_owned());
+        drop(state);
         self.changed.notify_all();
         self.stop_requested.notify_one();
     }
@@ -96,6 +100,11 @@ impl FlowControl {
 
     pub fn stopped(&self) -> bool {
         self.lock().stopped
+    }
+
+    /// Why reading was stopped. `None`: it was not.
+    pub fn stop_reason(&self) -> Option<String> {
+        self.lock().stop_reason.clone()
     }
 
     /// Pauses reading while positions cannot be stored, or resumes it.

@@ -3,8 +3,10 @@
 use super::build_context::Mode;
 use super::commit::CommitMessage;
 use super::flow_control::FlowControl;
+use super::run_marker::{Failure, RunMarker};
 use super::summary::{Delivered, SourceTotal};
 use super::threads::ThreadEnded;
+use super::unfinished::Unfinished;
 use crate::metrics::{Metrics, SinkMetrics};
 use crate::sink::Inbox;
 use std::path::PathBuf;
@@ -28,6 +30,10 @@ pub(super) struct Running {
     pub stdout_closed: bool,
     pub state_dir: PathBuf,
     pub metrics: Arc<Metrics>,
+    /// `None`: nobody is told how the run ends.
+    pub run_marker: Option<RunMarker>,
+    /// Why the run fails, if it does.
+    pub failure: Option<(Failure, String)>,
 }
 
 pub(super) struct SinkThread {
@@ -35,6 +41,7 @@ pub(super) struct SinkThread {
     pub source: String,
     pub inbox: Inbox,
     pub metrics: SinkMetrics,
+    pub unfinished: Unfinished,
 }
 
 impl SinkThread {

@@ -1,6 +1,7 @@
 //! Encodes the events of one source for one sink, and collects them into batches.
 
 use super::flow_control::FlowControl;
+use super::unfinished::Unfinished;
 use crate::format::{EventBuffer, Format};
 use crate::ledger::Entry;
 use crate::record::EventId;
@@ -21,6 +22,9 @@ pub struct SinkPipeline {
     already_in_output: HashMap<EventId, Entry>,
     /// The sink puts severity and action into a header.
     pub needs_header: bool,
+    /// The sink gets the events about the life of the agent: see [`super::lifecycle`].
+    pub heartbeat: bool,
+    pub unfinished: Unfinished,
 }
 
 impl SinkPipeline {
@@ -38,7 +42,17 @@ impl SinkPipeline {
             let batch = Batch { number: None, bytes: part, events: Vec::new(), keep_output_position: false };
             send(&to, &capacity, batch);
         });
-        SinkPipeline { format, out, events: Vec::new(), inbox, flow, already_in_output, needs_header: false }
+        SinkPipeline {
+            format,
+            out,
+            events: Vec::new(),
+            inbox,
+            flow,
+            already_in_output,
+            needs_header: false,
+            heartbeat: false,
+            unfinished: Unfinished::default(),
+        }
     }
 
     /// Writes an event in the sink's format, unless the output has it already: then its entry is returned. `long`: it may

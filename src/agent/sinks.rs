@@ -7,6 +7,7 @@ use super::ledger_entry;
 use super::running::SinkThread;
 use super::sink_pipeline::SinkPipeline;
 use super::threads::{EndedWith, spawn};
+use super::unfinished::Unfinished;
 use crate::access;
 use crate::checkpoint::SourceState;
 use crate::clock;
@@ -50,7 +51,8 @@ pub(super) fn start(
     flow: &Arc<FlowControl>,
 ) -> Result<(SinkThread, SinkPipeline, Option<SinkMark>), AgentError> {
     let metrics = common.metrics.sink(&source.name, &sink.name);
-    let report = reporter(index, flow.clone(), common.commits.clone(), metrics.clone());
+    let unfinished = Unfinished::default();
+    let report = reporter(index, flow.clone(), common.commits.clone(), metrics.clone(), unfinished.clone());
     let stage = format!("sink {}", sink.name);
     let (mut mark, mut already_in_output) = (None, HashMap::new());
     // Why the channels have no limit: see `Inbox`.
@@ -88,7 +90,10 @@ pub(super) fn start(
     if let SinkKind::Remote(remote) = &sink.kind {
         pipeline.needs_header = matches!(remote.destination, DestinationConfig::Syslog(_));
     }
-    let thread = SinkThread { sink: sink.name.clone(), source: source.name.clone(), inbox, metrics };
+    pipeline.heartbeat = sink.heartbeat;
+    pipeline.unfinished = unfinished.clone();
+    let (sink, source) = (sink.name.clone(), source.name.clone());
+    let thread = SinkThread { sink, source, inbox, metrics, unfinished };
     Ok((thread, pipeline, mark))
 }
 
@@ -98,6 +103,7 @@ fn reporter(
     flow: Arc<FlowControl>,
     commits: Sender<CommitMessage>,
     metrics: SinkMetrics,
+    unfinished: Unfinished,
 ) -> impl Fn(Report) {
     let SinkIndex { source_index, pipeline } = index;
     move |report| match report {
@@ -105,10 +111,14 @@ fn reporter(
         Report::Final { number, events, mark } => {
             metrics.events.inc_by(events);
             metrics.last_success.set(clock::now_ms() as f64 / 1000.0);
+            unfinished.finished(number);
             // Fails only if the commit thread has ended, and that ends the process.
             let _ = commits.send(CommitMessage::Final { source_index, pipeline, number, mark });
         }
-        Report::Health(problem) => flow.set_sink_problem(pipeline, problem),
+        Report::Health(problem) => {
+            unfinished.set_failing(problem.is_some());
+            flow.set_sink_problem(pipeline, problem);
+        }
         Report::Quarantined(ids) => {
             metrics.quarantined.inc_by(ids.len() as i64);
             let _ = commits.send(CommitMessage::Quarantined { source_index, ids });

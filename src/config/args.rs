@@ -113,7 +113,7 @@ fn from_options(options: &Options, errors: &mut Vec<ConfigError>) -> Config {
             api,
             fallback: FallbackConfig::default(),
         }],
-        sinks: vec![SinkConfig { name: "stdout".into(), format: FormatKind::Ecs, kind: SinkKind::Stdout }],
+        sinks: vec![local_sink("stdout", FormatKind::Ecs, SinkKind::Stdout)],
         warnings,
         secret_files,
         ..Config::default()
@@ -206,6 +206,10 @@ fn sink(text: &str) -> Result<SinkKind, ConfigError> {
     Err(of("--sink")(message))
 }
 
+fn local_sink(name: &str, format: FormatKind, kind: SinkKind) -> SinkConfig {
+    SinkConfig { name: name.to_owned(), format, heartbeat: kind.has_heartbeat(), kind }
+}
+
 /// Relative paths of options are meant from the current directory.
 fn in_cwd(option: &str, path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path).map_err(|error| ConfigError {
@@ -244,7 +248,7 @@ fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigError
             _ => "stdout",
         };
         let format = config.sinks.first().map_or(FormatKind::Ecs, |sink| sink.format);
-        config.sinks = vec![SinkConfig { name: name.into(), format, kind }];
+        config.sinks = vec![local_sink(name, format, kind)];
     }
     if let Some(format) = overrides.format {
         config.sinks.iter_mut().for_each(|sink| sink.format = format);
@@ -378,7 +382,7 @@ type = "stdout"
         assert_eq!(changed, expected, "the rest of the source stays");
 
         let changed = config(&["--config", path, "--sink", "stdout"]);
-        let only = SinkConfig { name: "stdout".into(), format: FormatKind::Raw, kind: SinkKind::Stdout };
+        let only = local_sink("stdout", FormatKind::Raw, SinkKind::Stdout);
         assert_eq!(changed.sinks, [only], "all sinks are replaced, the format stays");
 
         let changed = config(&["--config", path, "--format", "ecs"]);

@@ -27,6 +27,7 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     pub ledger: LedgerConfig,
     pub admin: AdminConfig,
+    pub heartbeat: HeartbeatConfig,
     pub log: LogConfig,
     pub event: EventConfig,
     pub enrich: EnrichConfig,
@@ -54,6 +55,7 @@ impl Default for Config {
             checkpoint_interval: Duration::from_secs(1),
             ledger: LedgerConfig::default(),
             admin: AdminConfig::default(),
+            heartbeat: HeartbeatConfig::default(),
             log: LogConfig::default(),
             event: EventConfig::default(),
             enrich: EnrichConfig::default(),
@@ -99,6 +101,20 @@ pub struct AdminConfig {
     pub socket: Option<PathBuf>,
     /// A loopback address. `None`, the default: no TCP, because any user of the host could read it.
     pub listen: Option<SocketAddr>,
+}
+
+/// The events `agent.heartbeat`, `agent.started` and `agent.stopped`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeartbeatConfig {
+    /// `None`: none of them is sent.
+    pub interval: Option<Duration>,
+}
+
+impl Default for HeartbeatConfig {
+    fn default() -> HeartbeatConfig {
+        // A rule that looks for hosts without events of the last 15 minutes then tolerates two that are late.
+        HeartbeatConfig { interval: Some(Duration::from_secs(300)) }
+    }
 }
 
 /// The agent's own log.
@@ -300,6 +316,8 @@ pub struct SinkConfig {
     pub name: String,
     pub format: FormatKind,
     pub kind: SinkKind,
+    /// Whether it gets the events of [`HeartbeatConfig`].
+    pub heartbeat: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -307,6 +325,14 @@ pub enum SinkKind {
     Stdout,
     File(FileSinkConfig),
     Remote(Box<RemoteSinkConfig>),
+}
+
+impl SinkKind {
+    /// Whether a sink of this kind gets heartbeats unless it is configured otherwise. Nobody watches a local file for
+    /// hosts that fall silent.
+    pub fn has_heartbeat(&self) -> bool {
+        matches!(self, SinkKind::Remote(_))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

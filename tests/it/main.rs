@@ -17,6 +17,7 @@ mod fuzz;
 mod generator;
 mod hostile_names;
 mod kafka;
+mod lifecycle;
 mod mapping;
 mod nginx;
 mod opensearch;
