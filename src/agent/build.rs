@@ -95,6 +95,7 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         stdout_closed: false,
         state_dir: config.state_dir.clone(),
         metrics: common.metrics,
+        on_tick: Box::new(|| {}),
     })
 }
 

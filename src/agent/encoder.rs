@@ -89,6 +89,9 @@ impl Encoder {
     /// Encodes an event about the agent itself.
     pub fn encode_notice(&mut self, notice: &Notice) {
         let head = (notice.id, notice.at_ms, HeaderFields::new(EventSeverity::Info, notice.action));
+        if let Some(pipeline) = self.pipelines.first() {
+            pipeline.record(notice);
+        }
         let mut in_output = None;
         for pipeline in &mut self.pipelines {
             in_output =

@@ -77,7 +77,7 @@ impl Reader {
             let until = next_sweep.into_iter().chain(api_due).chain(publisher_due).min().unwrap_or(now);
             // Before the first response of the API the source counts as starting.
             if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_response) {
-                self.flow.report_health(self.health());
+                self.flow.health.report_pass(self.health());
             }
             if status == ReadStatus::More {
                 continue;

@@ -9,6 +9,7 @@ use crate::metrics::{Metrics, SinkMetrics};
 use crate::sink::Inbox;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -28,6 +29,8 @@ pub(super) struct Running {
     pub stdout_closed: bool,
     pub state_dir: PathBuf,
     pub metrics: Arc<Metrics>,
+    /// Called each time that the supervisor wakes up for the service manager.
+    pub on_tick: Box<dyn Fn()>,
 }
 
 pub(super) struct SinkThread {
@@ -35,6 +38,8 @@ pub(super) struct SinkThread {
     pub source: String,
     pub inbox: Inbox,
     pub metrics: SinkMetrics,
+    /// Events that were sent to it.
+    pub sent: Arc<AtomicU64>,
 }
 
 impl SinkThread {

@@ -88,7 +88,8 @@ pub(super) fn start(
     if let SinkKind::Remote(remote) = &sink.kind {
         pipeline.needs_header = matches!(remote.destination, DestinationConfig::Syslog(_));
     }
-    let thread = SinkThread { sink: sink.name.clone(), source: source.name.clone(), inbox, metrics };
+    let sent = pipeline.sent_events.clone();
+    let thread = SinkThread { sink: sink.name.clone(), source: source.name.clone(), inbox, metrics, sent };
     Ok((thread, pipeline, mark))
 }
 
@@ -108,7 +109,7 @@ fn reporter(
             // Fails only if the commit thread has ended, and that ends the process.
             let _ = commits.send(CommitMessage::Final { source_index, pipeline, number, mark });
         }
-        Report::Health(problem) => flow.set_sink_problem(pipeline, problem),
+        Report::Health(problem) => flow.health.set_sink_problem(pipeline, problem.as_deref()),
         Report::Quarantined(ids) => {
             metrics.quarantined.inc_by(ids.len() as i64);
             let _ = commits.send(CommitMessage::Quarantined { source_index, ids });
