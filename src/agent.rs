@@ -13,6 +13,7 @@ mod commit;
 mod encoder;
 mod fallback;
 mod flow_control;
+mod health;
 mod held_searches;
 mod ingest;
 mod ledger_entry;
@@ -49,6 +50,7 @@ pub use summary::{Delivered, SourceTotal, Summary};
 use crate::config::Config;
 use crate::telemetry::log::LogGuard;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Runs until a signal stops it, or with `once` until everything is delivered. Messages that the log suppresses as
 /// repeats are summed up every few seconds, and before the last line.
@@ -57,23 +59,25 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> Result<Summary, Agent
     runtime.block_on(async {
         // Before anything is changed, so that a signal from here on leads to an orderly stop.
         let received = signals::listen()?;
-        let running = build::build(config, mode)?;
+        let mut running = build::build(config, mode)?;
         if !mode.dry_run && !mode.once {
-            open_admin_endpoint(config, &running);
+            open_admin_endpoint(config, &mut running);
         }
         Ok(running.supervise(config.shutdown_timeout, received, log).await)
     })
 }
 
 /// Without the endpoint everything is delivered all the same.
-fn open_admin_endpoint(config: &Config, running: &running::Running) {
+fn open_admin_endpoint(config: &Config, running: &mut running::Running) {
     let mut admin = config.admin.clone();
     if admin.socket.is_none() {
         // systemd makes it, if the unit has one.
         admin.socket = std::env::var_os("RUNTIME_DIRECTORY").map(|dir| PathBuf::from(dir).join("admin.sock"));
     }
-    let respond = status::respond(running, running.metrics.clone());
-    if let Err(error) = crate::admin::serve(&admin, respond) {
+    let observed = Arc::new(status::Observed::new(config, running));
+    if let Err(error) = crate::admin::serve(&admin, observed.clone().respond()) {
         tracing::error!(%error, "the admin endpoint cannot be opened; the agent delivers without it");
+        return;
     }
+    running.on_tick = Box::new(move || observed.sample());
 }

@@ -107,6 +107,7 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         metrics: common.metrics,
         run_marker,
         failure: None,
+        on_tick: Box::new(|| {}),
     })
 }
 

@@ -102,6 +102,9 @@ impl Encoder {
     /// delivered.
     pub fn encode_for(&mut self, notice: &Notice, gets_it: impl Fn(&SinkPipeline) -> bool) {
         let head = (notice.id, notice.at_ms, HeaderFields::new(EventSeverity::Info, notice.action));
+        if let Some(pipeline) = self.pipelines.first() {
+            pipeline.record(notice);
+        }
         let (mut in_output, mut sinks) = (None, 0);
         for pipeline in self.pipelines.iter_mut().filter(|pipeline| gets_it(pipeline)) {
             in_output =

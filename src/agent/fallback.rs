@@ -32,7 +32,7 @@ impl Fallback {
     ) -> Fallback {
         let active = checkpoint.active_input.clone();
         let state = State::resumed(active.as_ref().and_then(|active| active.api));
-        flow.set_note(active.filter(|_| state.is_api()).map(|active| active.reason));
+        flow.health.set_note(active.filter(|_| state.is_api()).map(|active| active.reason));
         Fallback {
             source: source.to_owned(),
             config,
@@ -117,7 +117,7 @@ impl Fallback {
             Switch::ToApi(cause) => Some(cause),
             Switch::ToFiles => None,
         };
-        self.flow.set_note(api.map(|_| reason.clone()));
+        self.flow.health.set_note(api.map(|_| reason.clone()));
         ingest.flush(Progress {
             active_input: Some(ActiveInput { api, since_ms: at_ms, reason }),
             ..Progress::default()

@@ -70,7 +70,7 @@ impl Reader {
         while !self.flow.stopped() {
             let next_sweep = self.sweep(&mut ingest);
             if let Some(lifecycle) = &mut self.lifecycle {
-                let problem = || self.flow.health().problem;
+                let problem = || self.flow.health.get().problems();
                 lifecycle.send_heartbeat_if_due(clock::monotonic(), problem, &mut ingest);
             }
             if !self.flow.wait_for_capacity(next_sweep.unwrap_or(clock::monotonic() + CAPACITY_WAIT)) {
@@ -89,7 +89,7 @@ impl Reader {
             let until = due.min().unwrap_or(now);
             // Before the first response of the API the source counts as starting.
             if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_response) {
-                self.flow.report_health(self.health());
+                self.flow.health.report_pass(self.health());
             }
             if status == ReadStatus::More {
                 continue;

@@ -11,6 +11,7 @@ use crate::metrics::{Metrics, SinkMetrics};
 use crate::sink::Inbox;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -34,6 +35,8 @@ pub(super) struct Running {
     pub run_marker: Option<RunMarker>,
     /// Why the run fails, if it does.
     pub failure: Option<(Failure, String)>,
+    /// Called each time that the supervisor wakes up for the service manager.
+    pub on_tick: Box<dyn Fn()>,
 }
 
 pub(super) struct SinkThread {
@@ -42,6 +45,8 @@ pub(super) struct SinkThread {
     pub inbox: Inbox,
     pub metrics: SinkMetrics,
     pub unfinished: Unfinished,
+    /// Events that were sent to it.
+    pub sent: Arc<AtomicU64>,
 }
 
 impl SinkThread {

@@ -62,8 +62,8 @@ impl Service {
         let sources = running.flows.iter().zip(&running.readers);
         sources
             .filter_map(|(flow, (name, _))| {
-                let health = flow.health();
-                match health.problem {
+                let health = flow.health.get();
+                match health.problems() {
                     Some(problem) => Some(format!("{name}: {problem}")),
                     None if !health.was_healthy => Some(format!("{name}: starting")),
                     None => None,
@@ -122,7 +122,8 @@ fn mark_stuck(marker: RunMarker, stuck: Option<String>) {
 /// The status if no source has a problem, with the notes about active fallbacks.
 fn healthy_status(running: &Running) -> String {
     let sources = running.flows.iter().zip(&running.readers);
-    let notes = sources.filter_map(|(flow, (name, _))| Some(format!("; {name}: {}", flow.health().note?)));
+    let notes =
+        sources.filter_map(|(flow, (name, _))| Some(format!("; {name}: {}", flow.health.get().note?)));
     let mut status = "following".to_owned();
     status.extend(notes);
     status

@@ -92,8 +92,9 @@ pub(super) fn start(
     }
     pipeline.heartbeat = sink.heartbeat;
     pipeline.unfinished = unfinished.clone();
+    let sent = pipeline.sent_events.clone();
     let (sink, source) = (sink.name.clone(), source.name.clone());
-    let thread = SinkThread { sink, source, inbox, metrics, unfinished };
+    let thread = SinkThread { sink, source, inbox, metrics, unfinished, sent };
     Ok((thread, pipeline, mark))
 }
 
@@ -117,7 +118,7 @@ fn reporter(
         }
         Report::Health(problem) => {
             unfinished.set_failing(problem.is_some());
-            flow.set_sink_problem(pipeline, problem);
+            flow.health.set_sink_problem(pipeline, problem.as_deref());
         }
         Report::Quarantined(ids) => {
             metrics.quarantined.inc_by(ids.len() as i64);

@@ -69,6 +69,7 @@ impl Running {
             tokio::select! {
                 () = tokio::time::sleep_until(tick_at) => {
                     log.write_due();
+                    (self.on_tick)();
                     tick_at = Instant::now() + service.tick(&self);
                 }
                 ended = self.ended.recv() => match ended.map(|ended| self.handle_ended(ended)) {

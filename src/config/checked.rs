@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::errors::ConfigError;
 use super::home::HomeFound;
 use super::remote::{ApiConfig, Reference};
-use super::sinks::{Compression, RemoteSinkConfig};
+use super::sinks::{Compression, DestinationConfig, RemoteSinkConfig};
 pub use crate::format::FormatKind;
 
 const KIB: u64 = 1024;
@@ -17,6 +17,8 @@ const GIB: u64 = 1024 * MIB;
 /// The complete configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// The file that it was read from, absolute where that is known. `None`: options only.
+    pub file: Option<PathBuf>,
     /// Absolute. Holds the checkpoint store, the lock and the quarantine.
     pub state_dir: PathBuf,
     /// How long a stop waits for what is in flight.
@@ -44,6 +46,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            file: None,
             state_dir: "/var/lib/confluence-audit-agent".into(),
             // systemd kills after 90 s, a person waits less.
             shutdown_timeout: Duration::from_secs(10),
@@ -332,6 +335,22 @@ impl SinkKind {
     /// hosts that fall silent.
     pub fn has_heartbeat(&self) -> bool {
         matches!(self, SinkKind::Remote(_))
+    }
+
+    /// Its `type`.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            SinkKind::Stdout => "stdout",
+            SinkKind::File(_) => "file",
+            SinkKind::Remote(remote) => match remote.destination {
+                DestinationConfig::Http(_) => "http",
+                DestinationConfig::Elasticsearch(_) => "elasticsearch",
+                DestinationConfig::Kafka(_) => "kafka",
+                DestinationConfig::Syslog(_) => "syslog",
+                DestinationConfig::Sentinel(_) => "sentinel",
+                DestinationConfig::SplunkHec(_) => "splunk_hec",
+            },
+        }
     }
 }
 

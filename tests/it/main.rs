@@ -32,6 +32,7 @@ mod simulator;
 mod sinks;
 mod state;
 mod state_command;
+mod status;
 mod store;
 mod supervise;
 mod syslog;

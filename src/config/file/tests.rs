@@ -234,6 +234,7 @@ group = "readers"
     };
     assert_eq!(file.path_for("one"), PathBuf::from("/o/one.ndjson"));
     let expected = Config {
+        file: None,
         state_dir: "/s".into(),
         shutdown_timeout: secs(1),
         uncommitted_bytes_max: 2,
