@@ -24,6 +24,7 @@ mod reader;
 mod row_delivery;
 mod run_marker;
 mod running;
+mod samplers;
 mod service;
 mod signals;
 mod sink_pipeline;

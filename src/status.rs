@@ -108,14 +108,18 @@ pub(crate) struct SinkStatus {
     pub health: Health,
     /// Why no events are accepted.
     pub problem: Option<Problem>,
+    /// What should be looked at, with what to do.
+    pub warnings: Vec<String>,
     /// The last problem of this run, over or not.
     pub last_error: Option<LastError>,
     pub activity: Activity,
+    /// Events that the sink has. The rest of those with a final outcome went into quarantine.
+    pub delivered: u64,
     /// Events that were read and have no final outcome yet.
     pub waiting: u64,
-    /// From the time of the newest delivered event to its acknowledgement.
+    /// Of the last batch: from the times of its events to their acknowledgement, on average.
     pub delay_seconds: Option<f64>,
-    /// Events that this run has put into quarantine.
+    /// Events that are in quarantine now.
     pub quarantined: u64,
     /// When an event last got a final outcome.
     pub last_success: Option<String>,

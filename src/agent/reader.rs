@@ -7,6 +7,7 @@ use super::ingest::Ingest;
 use super::lifecycle::{Lifecycle, RESTART};
 use super::summary::SourceTotal;
 use crate::clock;
+use crate::metrics::{SourceMetrics, seconds};
 use crate::notice::{FILE_TAMPERED, GAP, Notice};
 use crate::position::Loss;
 use crate::source::failover::FileActivity;
@@ -31,6 +32,7 @@ pub(super) struct Reader {
     pub files: Option<FileInput>,
     pub api: Option<ApiDriver>,
     pub flow: Arc<FlowControl>,
+    pub metrics: SourceMetrics,
     /// `None`: a dry run.
     pub checkpoint_publisher: Option<CheckpointPublisher>,
     /// `None`: no sink gets these events, or it is a single run.
@@ -89,7 +91,7 @@ impl Reader {
             let until = due.min().unwrap_or(now);
             // Before the first response of the API the source counts as starting.
             if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_response) {
-                self.flow.health.report_pass(self.health());
+                self.report_health();
             }
             if status == ReadStatus::More {
                 continue;
@@ -150,6 +152,7 @@ impl Reader {
         if self.flow.start_sweep_if_due() || now >= input.next_sweep {
             input.files.sweep(now, clock::now_ms());
             input.next_sweep = now + input.update_watches();
+            input.files.measure_backlog();
             self.flush(ingest);
         }
         self.files.as_ref().map(|input| input.next_sweep)
@@ -175,8 +178,20 @@ impl Reader {
         } else {
             FileActivity::Unfinished
         };
+        if status != ReadStatus::More {
+            input.files.measure_backlog();
+        }
         self.flush(ingest);
         (status, activity)
+    }
+
+    fn report_health(&self) {
+        let problem = self.health();
+        self.flow.health.report_pass(problem);
+        self.metrics.healthy.set(i64::from(problem.is_none()));
+        if problem.is_none() {
+            self.metrics.last_success.set(seconds(clock::now_ms()));
+        }
     }
 
     /// Why events are not delivered, if so.

@@ -8,9 +8,9 @@ use super::running::Running;
 use crate::admin::{Reply, Respond};
 use crate::clock;
 use crate::config::Config;
-use crate::metrics::{Metrics, Seconds, SinkMetrics, SourceMetrics};
+use crate::metrics::{ApiMetrics, Metrics, Seconds, SinkMetrics, SourceMetrics};
 use crate::quarantine::Tally;
-use crate::source::api::token;
+use crate::source::api::{audit_settings, token};
 use crate::status::{
     Activity, Change, Fallback, Health, LastError, LedgerStatus, Problem, SCHEMA_VERSION, SinkStatus,
     SourceStatus, Status, page, words,
@@ -21,10 +21,6 @@ use hyper::StatusCode;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-/// A stage that is busy with one piece of work for so long is stuck, if there is no watchdog to say how long.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// The parts of a running agent that say how it is.
 pub(super) struct Observed {
@@ -44,8 +40,7 @@ struct ObservedSource {
     flow: Arc<FlowControl>,
     metrics: SourceMetrics,
     has_files: bool,
-    /// `None` without an API.
-    credential_expiry: Option<Seconds>,
+    api: Option<ApiMetrics>,
     sinks: Vec<ObservedSink>,
 }
 
@@ -74,10 +69,7 @@ impl Observed {
             flow: flow.clone(),
             metrics: running.metrics.source(&source.name),
             has_files: source.files.is_some(),
-            credential_expiry: source
-                .api
-                .as_ref()
-                .map(|_| running.metrics.api(&source.name).credential_expiry),
+            api: source.api.as_ref().map(|_| running.metrics.api(&source.name)),
             sinks: sinks_of(&source.name),
         });
         let sources: Vec<ObservedSource> = sources.collect();
@@ -143,6 +135,7 @@ impl Observed {
 
     fn status(&self) -> Status {
         self.sample();
+        self.metrics.sample();
         let now_ms = clock::now_ms();
         let mut counter = 0;
         let sources: Vec<SourceStatus> =
@@ -150,8 +143,10 @@ impl Observed {
         let quarantined =
             self.quarantine.lock().unwrap_or_else(PoisonError::into_inner).count(&self.state_dir).ok();
         let mut warnings = Vec::new();
-        if let Some(events) = quarantined.filter(|events| *events > 0) {
-            warnings.push(words::quarantined(events));
+        let of_sinks: u64 =
+            sources.iter().flat_map(|source| &source.sinks).map(|sink| sink.quarantined).sum();
+        if let Some(events) = quarantined.filter(|events| *events > of_sinks) {
+            warnings.push(words::quarantined_of_others(events - of_sinks));
         }
         let parts = || {
             sources
@@ -159,7 +154,7 @@ impl Observed {
                 .map(|source| source.health)
                 .chain(sources.iter().flat_map(|source| &source.sinks).map(|sink| sink.health))
         };
-        let stuck = heartbeat::stuck(STUCK_AFTER);
+        let stuck = heartbeat::stuck(heartbeat::STUCK_AFTER);
         let of_agent = match (&stuck, warnings.is_empty()) {
             (Some(_), _) => Health::Failure,
             (None, false) => Health::Warning,
@@ -177,7 +172,7 @@ impl Observed {
             ready: parts().all(|health| matches!(health, Health::Ok | Health::Warning)),
             stuck,
             warnings,
-            last_commit: time_of(&self.metrics.last_commit),
+            last_commit: time_of(&self.metrics.state.last_commit),
             quarantined,
             sources,
         }
@@ -195,7 +190,7 @@ impl Observed {
                 sink.status(of_sink, self.activity(sink.metrics.events.get(), counter))
             })
             .collect();
-        let token_expires = source.credential_expiry.as_ref().filter(|at| at.get() > 0.0);
+        let expires = source.api.as_ref().and_then(ApiMetrics::credential_expiry);
         let warnings = source.warnings(health.note.as_deref(), now_ms);
         SourceStatus {
             name: source.name.clone(),
@@ -206,22 +201,22 @@ impl Observed {
                 (None, true, true) => Health::Ok,
             },
             input: source.input().to_owned(),
-            fallback: (source.has_files && source.credential_expiry.is_some())
+            fallback: (source.has_files && source.api.is_some())
                 .then(|| Fallback { active: metrics.fallback_active.get() > 0, reason: health.note.clone() }),
             lag_seconds: self.lag_ms(source, health.problem.is_some(), now_ms) as f64 / 1000.0,
             problem: health.problem.as_ref().map(|problem| described(problem, words::SOURCE_ACTION)),
             warnings,
             backlog_bytes: metrics.backlog_bytes.get().max(0) as u64,
             backlog_files: metrics.backlog_files.get().max(0) as u64,
-            lost_bytes: metrics.lost_bytes.get(),
+            lost_bytes: metrics.lost_bytes(),
             unreadable_records: metrics.unreadable_records.get(),
             activity,
             last_event: time_of(&metrics.last_event),
             last_success: time_of(&metrics.last_success),
             switches: metrics.switches.get(),
             changes: health.changes.iter().rev().map(change).collect(),
-            coverage: Default::default(),
-            token_expires: token_expires.and_then(time_of),
+            coverage: source.api.as_ref().map(ApiMetrics::coverage).unwrap_or_default(),
+            token_expires: expires.map(|seconds| iso((seconds * 1000.0) as i64)),
             ledger: LedgerStatus {
                 entries: metrics.ledger_entries.get().max(0) as u64,
                 last_checkpoint: time_of(&metrics.last_checkpoint),
@@ -261,12 +256,13 @@ impl ObservedSource {
 
     fn warnings(&self, note: Option<&str>, now_ms: i64) -> Vec<String> {
         let mut warnings: Vec<String> = note.map(str::to_owned).into_iter().collect();
-        let expires = self.credential_expiry.as_ref().map_or(0.0, Seconds::get);
-        let expiring = (expires > 0.0).then(|| token::due((expires * 1000.0) as i64, now_ms, None));
-        warnings.extend(expiring.flatten().map(|warning| warning.message()));
-        let lost = self.metrics.lost_bytes.get();
-        if lost > 0 {
-            warnings.push(words::lost(lost));
+        let expires = self.api.as_ref().and_then(ApiMetrics::credential_expiry);
+        let expiring = expires.and_then(|seconds| token::due((seconds * 1000.0) as i64, now_ms, None));
+        warnings.extend(expiring.map(|warning| warning.message()));
+        let levels = self.api.as_ref().map(ApiMetrics::coverage).unwrap_or_default();
+        warnings.extend(audit_settings::coverage_off(&levels));
+        if self.metrics.losses() > 0 {
+            warnings.push(words::lost(self.metrics.lost_bytes()));
         }
         warnings
     }
@@ -275,21 +271,28 @@ impl ObservedSource {
 impl ObservedSink {
     fn status(&self, health: health::SinkHealth, activity: Activity) -> SinkStatus {
         let prefix = format!("sink {}: ", self.name);
+        let quarantined = self.metrics.quarantined.get().max(0) as u64;
         let stripped = |message: &str| message.strip_prefix(&prefix).unwrap_or(message).to_owned();
         let problem =
             health.problem.map(|problem| health::Problem { message: stripped(&problem.message), ..problem });
         SinkStatus {
             name: self.name.clone(),
             kind: self.kind.to_owned(),
-            health: if problem.is_some() { Health::Failure } else { Health::Ok },
+            health: match (&problem, quarantined) {
+                (Some(_), _) => Health::Failure,
+                (None, 1..) => Health::Warning,
+                (None, 0) => Health::Ok,
+            },
+            warnings: (quarantined > 0).then(|| words::quarantined(quarantined)).into_iter().collect(),
             problem: problem.as_ref().map(|problem| described(problem, words::SINK_ACTION)),
             last_error: health
                 .last
                 .map(|last| LastError { message: stripped(&last.message), time: iso(last.since_ms) }),
             waiting: self.sent.load(Ordering::Relaxed).saturating_sub(activity.events),
+            delivered: activity.events.saturating_sub(self.metrics.quarantined_in_run.get()),
             activity,
-            delay_seconds: None,
-            quarantined: self.metrics.quarantined.get().max(0) as u64,
+            delay_seconds: self.metrics.delivery_delay.last_batch().map(|delay| delay.as_secs_f64()),
+            quarantined,
             last_success: time_of(&self.metrics.last_success),
         }
     }
@@ -322,7 +325,7 @@ fn time_of(seconds: &Seconds) -> Option<String> {
 /// Fails only where the watchdog would end the agent. An outage of a sink or source does not count: a restart would not
 /// help.
 fn live() -> Reply {
-    match heartbeat::stuck(STUCK_AFTER) {
+    match heartbeat::stuck(heartbeat::STUCK_AFTER) {
         None => text(StatusCode::OK, "live\n".to_owned()),
         Some(stage) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{stage} makes no progress\n")),
     }

@@ -126,17 +126,20 @@ fn parts(status: &Status, colour: bool, out: &mut impl Write) -> io::Result<()> 
     }
     for source in &status.sources {
         let facts = source_facts(source, &status.now).join(", ");
-        let notes: String = source.warnings.iter().map(|warning| format!("; {warning}")).collect();
         let text =
             described(&format!("source {}", source.name), source.problem.as_ref(), &facts, &status.now);
-        verdict::print(out, colour, source.health, &(text + &notes))?;
+        verdict::print(out, colour, source.health, &(text + &notes(&source.warnings)))?;
         for sink in &source.sinks {
             let subject = words::sink_subject(status, source, sink);
             let text = described(&subject, sink.problem.as_ref(), &sink_facts(sink).join(", "), &status.now);
-            verdict::print(out, colour, sink.health, &text)?;
+            verdict::print(out, colour, sink.health, &(text + &notes(&sink.warnings)))?;
         }
     }
     Ok(())
+}
+
+fn notes(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("; {warning}")).collect()
 }
 
 fn described(subject: &str, problem: Option<&Problem>, facts: &str, now: &str) -> String {

@@ -72,7 +72,8 @@ fn source_card(source: &SourceStatus, now: &str, out: &mut String) {
         let files = counted(source.backlog_files, "file", "files");
         facts.text("To read", &format!("{} in {files}", bytes(source.backlog_bytes)));
     }
-    activity(&source.activity, "Events read", &mut facts);
+    facts.text("Events read", &number(source.activity.events));
+    rates(&source.activity, &mut facts);
     facts.time("Newest event", source.last_event.as_deref(), now, " ago");
     facts.time("Last good pass", source.last_success.as_deref(), now, " ago");
     if source.fallback.is_some() {
@@ -99,14 +100,16 @@ fn source_card(source: &SourceStatus, now: &str, out: &mut String) {
 fn sink_card(sink: &SinkStatus, now: &str, out: &mut String) {
     card_head("article", "h3", "Sink", &sink.name, &sink.kind, sink.health, out);
     problem(sink.problem.as_ref(), now, out);
+    notes(&sink.warnings, out);
     sparkline(&sink.activity.minutes, out);
     let mut facts = Facts::begin(out);
-    activity(&sink.activity, "Events done", &mut facts);
+    facts.text("Delivered", &number(sink.delivered));
+    rates(&sink.activity, &mut facts);
     facts.text("Waiting", &number(sink.waiting));
     if let Some(delay) = sink.delay_seconds {
         facts.text("Delay", &duration(delay));
     }
-    facts.text("Put into quarantine", &number(sink.quarantined));
+    facts.text("In quarantine", &number(sink.quarantined));
     facts.time("Last success", sink.last_success.as_deref(), now, " ago");
     facts.end();
     if let Some(error) = sink.last_error.as_ref().filter(|_| sink.problem.is_none()) {
@@ -139,8 +142,7 @@ fn notes(notes: &[String], out: &mut String) {
     }
 }
 
-fn activity(activity: &Activity, label: &str, facts: &mut Facts) {
-    facts.text(label, &number(activity.events));
+fn rates(activity: &Activity, facts: &mut Facts) {
     facts.text("Rate, last minute", &rate(activity.rate_minute));
     facts.text("Rate, last hour", &rate(activity.rate_hour));
 }

@@ -1,6 +1,6 @@
 //! The words of a status, for the terminal and the page. Pure.
 
-use super::{Activity, Health, SinkStatus, SourceStatus, Status};
+use super::{Health, SinkStatus, SourceStatus, Status};
 use crate::record::time::from_iso;
 
 const MINUTE: f64 = 60.0;
@@ -93,10 +93,20 @@ pub(crate) fn quarantined(events: u64) -> String {
     )
 }
 
+/// Of sinks or sources that the configuration no longer has.
+pub(crate) fn quarantined_of_others(events: u64) -> String {
+    let events = counted(events, "event", "events");
+    format!(
+        "{events} in quarantine of sinks or sources that are no longer configured; \
+         `confluence-audit-agent quarantine list` shows them"
+    )
+}
+
 pub(crate) fn lost(lost: u64) -> String {
     let lost = bytes(lost);
     format!(
-        "{lost} of audit files were deleted or changed before they were read; find out why reading was late"
+        "{lost} of audit files were deleted or changed before they were read; find out who does that, or why \
+         reading was late"
     )
 }
 
@@ -173,10 +183,8 @@ pub(crate) fn source_facts(source: &SourceStatus, now: &str) -> Vec<String> {
 
 /// What a sink does, in short clauses.
 pub(crate) fn sink_facts(sink: &SinkStatus) -> Vec<String> {
-    let Activity { events, rate_minute, .. } = sink.activity;
-    let mut facts =
-        vec![format!("{} delivered", counted(events.saturating_sub(sink.quarantined), "event", "events"))];
-    facts.push(rate(rate_minute));
+    let mut facts = vec![format!("{} delivered", counted(sink.delivered, "event", "events"))];
+    facts.push(rate(sink.activity.rate_minute));
     if sink.waiting > 0 {
         facts.push(format!("{} waiting", number(sink.waiting)));
     }

@@ -1,17 +1,18 @@
 //! The command `status`, the JSON of `/status` and the page of the running agent.
 
+mod inputs;
 mod page;
 mod schema;
 
+use crate::rig::admin::get;
 use crate::rig::agent::Once;
 use crate::rig::collector::{Collector, Plain};
 use crate::rig::{Agent, Host, LogFile, SOON, Writer, skip, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -21,18 +22,13 @@ fn socket(host: &Host) -> PathBuf {
     host.path("admin.sock")
 }
 
-/// Turns the admin endpoint on.
-fn with_socket(host: &mut Host) {
-    host.root += &format!("admin = {{ socket = {:?} }}\n", socket(host));
-}
-
 /// A host with ten records, whose sink is a server that does not run.
 fn with_dead_server() -> (Host, Collector, (Writer, LogFile)) {
     let mut server = Collector::start(Plain);
     server.stop();
     let (mut host, mut writer, file) =
         Host::with_sink(format!("type = \"http\"\nurl = \"{}/\"\n", server.url()));
-    with_socket(&mut host);
+    host.admin();
     writer.append(&file, 10);
     (host, server, (writer, file))
 }
@@ -57,16 +53,6 @@ fn output(command: &mut Command) -> Once {
     }
 }
 
-/// Head and body of the answer to a GET.
-fn get(socket: &Path, path: &str) -> (String, String) {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.to_owned(), body.to_owned())
-}
-
 fn until_status(host: &Host, agent: &mut Agent, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     agent.until(what, || {
@@ -83,7 +69,7 @@ fn until_status(host: &Host, agent: &mut Agent, what: &str, holds: impl Fn(&Valu
 #[test]
 fn a_healthy_agent_has_a_line_for_each_source_and_sink() {
     let mut host = Host::new();
-    with_socket(&mut host);
+    host.admin();
     host.audit_file(7, 10);
     let mut agent = host.start();
     until_status(&host, &mut agent, "all is delivered", |status| {
@@ -143,7 +129,7 @@ fn a_failing_sink_is_named_with_what_to_do() {
 #[test]
 fn without_an_agent_it_is_75_with_what_to_do() {
     let mut host = Host::new();
-    with_socket(&mut host);
+    host.admin();
     host.config();
     let never = status(&host, &[]);
     let mut agent = host.start();
@@ -171,7 +157,7 @@ fn without_an_agent_it_is_75_with_what_to_do() {
 #[test]
 fn somebody_else_is_told_whose_socket_it_is() {
     let mut host = Host::new();
-    with_socket(&mut host);
+    host.admin();
     let mut agent = host.start();
     agent.until("the socket is there", || socket(&host).exists());
     // Where nobody can reach it.
@@ -199,7 +185,8 @@ fn somebody_else_is_told_whose_socket_it_is() {
 #[test]
 fn watch_goes_on_until_ctrl_c() {
     let mut host = Host::new();
-    with_socket(&mut host);
+    host.admin();
+    host.audit_file(4, 3);
     let mut agent = host.start();
     until_status(&host, &mut agent, "it is well", |status| status["health"] == "ok");
     let mut watch = Command::new(BINARY)
@@ -229,7 +216,8 @@ fn watch_goes_on_until_ctrl_c() {
 #[test]
 fn a_terminal_gets_colours_unless_they_are_unwanted() {
     let mut host = Host::new();
-    with_socket(&mut host);
+    host.admin();
+    host.audit_file(4, 3);
     let mut agent = host.start();
     until_status(&host, &mut agent, "it is well", |status| status["health"] == "ok");
     let in_terminal = |options: &str, variables: &[(&str, &str)]| {
@@ -256,7 +244,7 @@ fn a_terminal_gets_colours_unless_they_are_unwanted() {
 #[test]
 fn gaps_and_losses_are_shown() {
     let mut host = Host::new();
-    with_socket(&mut host);
+    host.admin();
     let (mut writer, file) = host.audit_file(8, 200);
     let mut agent = host.start();
     until_status(&host, &mut agent, "it has read", |status| {
@@ -272,8 +260,7 @@ fn gaps_and_losses_are_shown() {
     let change = &found["sources"][0]["changes"][0];
     assert!(change["message"].as_str().unwrap().contains(path.to_str().unwrap()), "{change}");
     assert!(change["time"].as_str().unwrap().ends_with('Z'), "{change}");
-    let (_, page) = get(&socket(&host), "/");
-    assert!(page.contains("agent.file.tampered"));
+    assert!(get(&socket(&host), "/").unwrap().body.contains("agent.file.tampered"));
     agent.signal(Signal::TERM);
     agent.wait(Duration::from_secs(60));
 }

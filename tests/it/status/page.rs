@@ -1,8 +1,10 @@
 //! The page `/` of the admin endpoint.
 
 use super::*;
+use crate::rig::admin::Answer;
 use crate::rig::free_port;
 use flate2::read::ZlibDecoder;
+use std::io::Read;
 
 /// Top left pixel in light and dark, as in page.css.
 const LIGHT: [u8; 3] = [0xf3, 0xf5, 0xf7];
@@ -26,9 +28,9 @@ fn the_page_shows_each_source_and_sink_and_loads_nothing() {
     until_status(&host, &mut agent, "all is delivered", |status| {
         status["health"] == "ok" && status["sources"][0]["sinks"][0]["activity"]["events"] == 10
     });
-    let (head, page) = get(&socket(&host), "/");
+    let Answer { status, head, body: page } = get(&socket(&host), "/").unwrap();
+    assert_eq!(status, 200);
     for text in [
-        "HTTP/1.1 200",
         "content-type: text/html; charset=utf-8",
         "content-security-policy: default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     ] {
@@ -51,7 +53,7 @@ fn the_page_shows_each_source_and_sink_and_loads_nothing() {
     writer.append(&file, 1);
     let mut shown = String::new();
     agent.until("the outage is shown", || {
-        (_, shown) = get(&socket(&host), "/");
+        shown = get(&socket(&host), "/").unwrap().body;
         shown.contains("1 failure: sink local")
     });
     assert!(shown.contains("<p>What to do: "), "{shown}");
