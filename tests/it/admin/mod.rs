@@ -1,3 +1,7 @@
 //! The admin endpoint and the metrics of the real binary.
 
+mod access;
+mod hostile;
 mod metrics;
+mod outages;
+mod reload;
