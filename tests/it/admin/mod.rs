@@ -2,6 +2,7 @@
 
 mod access;
 mod hostile;
+mod idle;
 mod metrics;
 mod outages;
 mod reload;
