@@ -18,6 +18,7 @@ mod generator;
 mod hostile_names;
 mod kafka;
 mod mapping;
+mod monitoring;
 mod nginx;
 mod opensearch;
 mod output;
