@@ -1,6 +1,8 @@
 //! Alert rules and dashboards that the packages contain.
 
+mod expected;
 mod rules;
+mod saved_objects;
 
 use std::fs;
 use std::path::{Path, PathBuf};
