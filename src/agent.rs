@@ -21,6 +21,7 @@ mod open_ledger;
 mod reader;
 mod row_delivery;
 mod running;
+mod samplers;
 mod service;
 mod signals;
 mod sink_pipeline;

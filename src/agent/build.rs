@@ -14,6 +14,7 @@ use super::node_filter::NodeFilter;
 use super::open_ledger::{self, OpenedLedger};
 use super::reader::{FileInput, Reader};
 use super::running::{Running, SinkThread};
+use super::samplers;
 use super::sinks::{self, SinkIndex};
 use super::threads::{EndedWith, ThreadEnded, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
@@ -62,10 +63,12 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         sources.push(progress);
         readers.push(reader);
     }
+    samplers::sample_sinks(&common, &sinks);
+    samplers::sample_state(&common);
     let settings = Settings {
         interval: config.checkpoint_interval,
         uncommitted_bytes_max: config.uncommitted_bytes_max,
-        last_commit: common.metrics.last_commit.clone(),
+        metrics: common.metrics.state.clone(),
     };
     let store = state_store.store;
     spawn("checkpoint".to_owned(), &common.ended, move || {
@@ -121,6 +124,7 @@ fn build_source(
     let state = state_store.load(&source.name)?;
     let opened = open_ledger::open(common, &source.name, &state)?;
     let flow = Arc::new(FlowControl::new(in_flight_bytes_max(common.config)));
+    let metrics = common.metrics.source(&source.name);
     let (mut threads, mut pipelines, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     let sinks = &common.config.sinks;
     // A dry run prints the events of the first sink only, because two sinks would mix on standard output.
@@ -152,12 +156,14 @@ fn build_source(
         Api::new(&source.name, config.clone(), state.api)
             .with_audit_settings(state.audit_settings.clone())
             .with_agent_user(state.agent_user.clone())
+            .with_metrics(common.metrics.api(&source.name))
     });
     let checkpoint_publisher = (!common.mode.dry_run).then(|| {
-        CheckpointPublisher::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval)
+        let interval = common.config.ledger.seal_interval;
+        CheckpointPublisher::new(&source.name, opened.ledger.clone(), interval, metrics.clone())
     });
-    let encoder =
-        Encoder::new(source_index, pipelines, common.commits.clone(), common.metrics.source(&source.name));
+    samplers::sample_ledger(common, &metrics, &opened.ledger);
+    let encoder = Encoder::new(source_index, pipelines, common.commits.clone(), metrics.clone());
     let ingest = ingest(source, &state, encoder, opened, api.as_ref());
     let api = api.map(|api| api_driver(common, source, api, &state, &flow));
     let reader = Reader {
@@ -165,6 +171,7 @@ fn build_source(
         api: api.transpose()?,
         files: source.files.as_ref().map(|files| file_input(common, source, files, state, &flow)),
         flow,
+        metrics,
         checkpoint_publisher,
         once: common.mode.once,
     };
@@ -296,7 +303,14 @@ fn api_driver(
         true => ApiRequests::thread(&source.name, flow.clone(), &common.ended)?,
         false => ApiRequests::inline(flow.clone())?,
     };
-    let fallback = has_files.then(|| Fallback::new(&source.name, source.fallback, state, flow.clone()));
+    let fallback = has_files.then(|| {
+        Fallback::new(
+            &source.name,
+            source.fallback,
+            state,
+            (flow.clone(), common.metrics.source(&source.name)),
+        )
+    });
     let other_nodes =
         (has_files && source.fallback.all_nodes).then(|| api.for_other_nodes(state.api_other_nodes));
     Ok(ApiDriver::new(requests, api, other_nodes, fallback, common.mode.once))
@@ -320,7 +334,8 @@ fn file_input(
         tokio::spawn(watch_growing_files(growing_files, wake.clone()));
     }
     let (next_key, first_run) = (state.next_key, state.next_key == 0);
-    let files = AuditFiles::new(&source.name, files, state.files, next_key, first_run);
+    let files = AuditFiles::new(&source.name, files, state.files, next_key, first_run)
+        .with_metrics(common.metrics.source(&source.name));
     let watch = follow.then(|| DirectoryWatch::new(&source.name, wake));
     FileInput::new(files, watch, growing, sweep_interval)
 }

@@ -5,7 +5,7 @@ use crate::ack::Watermark;
 use crate::checkpoint::{Commit, Store, StoreError};
 use crate::clock;
 use crate::ledger::{EntryKind, SharedLedger};
-use crate::metrics::Seconds;
+use crate::metrics::{StateMetrics, seconds};
 use crate::position::{LedgerPosition, Progress, SinkMark};
 use crate::record::EventId;
 use crate::sink::{Inbox, Message};
@@ -30,8 +30,7 @@ pub enum CommitMessage {
 pub(super) struct Settings {
     pub interval: Duration,
     pub uncommitted_bytes_max: u64,
-    /// The metric: Unix time of the last commit.
-    pub last_commit: Seconds,
+    pub metrics: StateMetrics,
 }
 
 /// The progress of a source that is delivered and not committed yet.
@@ -239,13 +238,14 @@ fn commit_due(
     }
     match result {
         Ok(()) => {
-            settings.last_commit.set(clock::now_ms() as f64 / 1000.0);
+            settings.metrics.last_commit.set(seconds(clock::now_ms()));
             if full.take().is_some() {
                 tracing::info!("positions are stored again");
             }
             Ok(())
         }
         Err(StoreError::StorageFull { path }) => {
+            settings.metrics.failed_commits.inc();
             if full.replace(path.clone()).is_none() {
                 tracing::error!(
                     path = %path.display(), uncommitted_bytes_max = settings.uncommitted_bytes_max,
@@ -318,7 +318,7 @@ mod tests {
         let flow = Arc::new(FlowControl::new(1));
         let sources = vec![SourceProgress::new("s", ledger, vec![mark(0)], Vec::new(), flow)];
         let settings =
-            Settings { interval: Duration::ZERO, uncommitted_bytes_max: 1, last_commit: Seconds::default() };
+            Settings { interval: Duration::ZERO, uncommitted_bytes_max: 1, metrics: StateMetrics::default() };
         run(Some(store), sources, settings, received).unwrap();
         let stored = Store::open(dir.path()).unwrap().store.load("s").unwrap();
         assert_eq!((stored.commits, stored.api.unwrap().at_ms), (50, 49));

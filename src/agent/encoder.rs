@@ -5,7 +5,7 @@ use super::ledger_entry::{self, RecordPlace};
 use super::sink_pipeline::{LONG_RECORD_BYTES, SinkPipeline};
 use crate::format::{Event, Taxonomy};
 use crate::ledger::Entry;
-use crate::metrics::SourceMetrics;
+use crate::metrics::{SourceMetrics, seconds};
 use crate::notice::Notice;
 use crate::position::{Loss, Progress};
 use crate::record::{Parsed, Text};
@@ -25,7 +25,18 @@ pub struct Encoder {
     /// Of the next batch.
     entries: Vec<Entry>,
     metrics: SourceMetrics,
+    counted: Counted,
     pub events: u64,
+}
+
+/// What the next batch adds to the metrics.
+#[derive(Default)]
+struct Counted {
+    file_events: u64,
+    api_events: u64,
+    agent_events: u64,
+    unreadable: u64,
+    newest_ms: Option<i64>,
 }
 
 impl Encoder {
@@ -44,6 +55,7 @@ impl Encoder {
             taxonomy: needs_header.then(Taxonomy::default),
             entries: Vec::new(),
             metrics,
+            counted: Counted::default(),
             events: 0,
         }
     }
@@ -60,12 +72,11 @@ impl Encoder {
         }
         self.entries.push(ledger_entry::of_event(event, place, true));
         match place {
-            RecordPlace::File { .. } => self.metrics.file_events.inc(),
-            RecordPlace::Api { .. } => self.metrics.api_events.inc(),
+            RecordPlace::File { .. } => self.counted.file_events += 1,
+            RecordPlace::Api { .. } => self.counted.api_events += 1,
         };
-        if let Some(time_ms) = time_ms {
-            self.metrics.last_event.set(time_ms as f64 / 1000.0);
-        }
+        self.counted.unreadable += u64::from(matches!(event.content, Parsed::Unreadable { .. }));
+        self.counted.newest_ms = self.counted.newest_ms.max(time_ms);
         self.events += 1;
     }
 
@@ -96,6 +107,7 @@ impl Encoder {
         }
         // The message may have been another one before a kill.
         self.entries.push(in_output.unwrap_or_else(|| ledger_entry::of_notice(notice)));
+        self.counted.agent_events += 1;
         self.events += 1;
     }
 
@@ -127,6 +139,7 @@ impl Encoder {
     }
 
     fn send(&mut self, progress: Progress, bytes: u64) {
+        self.count();
         // Fails only if the commit thread has ended, and that ends the process.
         let _ = self.commits.send(CommitMessage::NewBatch {
             source_index: self.source_index,
@@ -137,6 +150,21 @@ impl Encoder {
             pipeline.send(Some(self.number));
         }
         self.number += 1;
+    }
+
+    /// Adds what was encoded since the last batch to the metrics.
+    fn count(&mut self) {
+        let Counted { file_events, api_events, agent_events, unreadable, newest_ms } =
+            std::mem::take(&mut self.counted);
+        self.metrics.file_events.inc_by(file_events);
+        self.metrics.api_events.inc_by(api_events);
+        self.metrics.agent_events.inc_by(agent_events);
+        self.metrics.unreadable_records.inc_by(unreadable);
+        if let Some(newest) = newest_ms.map(seconds)
+            && newest > self.metrics.last_event.get()
+        {
+            self.metrics.last_event.set(newest);
+        }
     }
 }
 

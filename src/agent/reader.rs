@@ -6,6 +6,7 @@ use super::flow_control::FlowControl;
 use super::ingest::Ingest;
 use super::summary::SourceTotal;
 use crate::clock;
+use crate::metrics::{SourceMetrics, seconds};
 use crate::notice::{FILE_TAMPERED, GAP, Notice};
 use crate::position::Loss;
 use crate::source::failover::FileActivity;
@@ -30,6 +31,7 @@ pub(super) struct Reader {
     pub files: Option<FileInput>,
     pub api: Option<ApiDriver>,
     pub flow: Arc<FlowControl>,
+    pub metrics: SourceMetrics,
     /// `None`: a dry run.
     pub checkpoint_publisher: Option<CheckpointPublisher>,
     /// End when everything that exists now has been read.
@@ -77,7 +79,7 @@ impl Reader {
             let until = next_sweep.into_iter().chain(api_due).chain(publisher_due).min().unwrap_or(now);
             // Before the first response of the API the source counts as starting.
             if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_response) {
-                self.flow.report_health(self.health());
+                self.report_health();
             }
             if status == ReadStatus::More {
                 continue;
@@ -134,6 +136,7 @@ impl Reader {
         if self.flow.start_sweep_if_due() || now >= input.next_sweep {
             input.files.sweep(now, clock::now_ms());
             input.next_sweep = now + input.update_watches();
+            input.files.measure_backlog();
             self.flush(ingest);
         }
         self.files.as_ref().map(|input| input.next_sweep)
@@ -159,8 +162,20 @@ impl Reader {
         } else {
             FileActivity::Unfinished
         };
+        if status != ReadStatus::More {
+            input.files.measure_backlog();
+        }
         self.flush(ingest);
         (status, activity)
+    }
+
+    fn report_health(&self) {
+        let problem = self.health();
+        self.flow.report_health(problem);
+        self.metrics.healthy.set(i64::from(problem.is_none()));
+        if problem.is_none() {
+            self.metrics.last_success.set(seconds(clock::now_ms()));
+        }
     }
 
     /// Why events are not delivered, if so.

@@ -39,7 +39,7 @@ pub(super) struct SinkThread {
 
 impl SinkThread {
     pub(super) fn delivered(self) -> Delivered {
-        let quarantined = self.metrics.quarantined.get() as u64;
+        let quarantined = self.metrics.quarantined_in_run.get();
         Delivered {
             sink: self.sink,
             source: self.source,

@@ -19,7 +19,7 @@ use crate::evidence::export::Recogniser;
 use crate::evidence::row::Row;
 use crate::format::{Agent, Context, Format};
 use crate::ledger;
-use crate::metrics::SinkMetrics;
+use crate::metrics::{SinkMetrics, seconds};
 use crate::position::SinkMark;
 use crate::quarantine::{self, Entry};
 use crate::record::EventId;
@@ -50,7 +50,10 @@ pub(super) fn start(
     flow: &Arc<FlowControl>,
 ) -> Result<(SinkThread, SinkPipeline, Option<SinkMark>), AgentError> {
     let metrics = common.metrics.sink(&source.name, &sink.name);
-    let report = reporter(index, flow.clone(), common.commits.clone(), metrics.clone());
+    let sends_requests = matches!(sink.kind, SinkKind::Remote(_)) && !common.mode.dry_run;
+    let report = reporter(index, flow.clone(), common.commits.clone(), (metrics.clone(), sends_requests));
+    let sampled = metrics.clone();
+    common.metrics.sample_with(move || sampled.sample());
     let stage = format!("sink {}", sink.name);
     let (mut mark, mut already_in_output) = (None, HashMap::new());
     // Why the channels have no limit: see `Inbox`.
@@ -97,20 +100,30 @@ fn reporter(
     index: SinkIndex,
     flow: Arc<FlowControl>,
     commits: Sender<CommitMessage>,
-    metrics: SinkMetrics,
+    (metrics, sends_requests): (SinkMetrics, bool),
 ) -> impl Fn(Report) {
     let SinkIndex { source_index, pipeline } = index;
     move |report| match report {
-        Report::Written(buffer) => flow.written(buffer),
+        Report::Written(buffer) => {
+            if !sends_requests {
+                metrics.sent_bytes.inc_by(buffer.len() as u64);
+            }
+            flow.written(buffer);
+        }
+        Report::Acknowledged(times) => metrics.delivery_delay.observe(&times, clock::now_ms()),
+        Report::Request { class, bytes, duration } => metrics.observe_request(class, bytes, duration),
         Report::Final { number, events, mark } => {
             metrics.events.inc_by(events);
-            metrics.last_success.set(clock::now_ms() as f64 / 1000.0);
+            metrics.last_success.set(seconds(clock::now_ms()));
             // Fails only if the commit thread has ended, and that ends the process.
             let _ = commits.send(CommitMessage::Final { source_index, pipeline, number, mark });
         }
-        Report::Health(problem) => flow.set_sink_problem(pipeline, problem),
+        Report::Health(problem) => {
+            metrics.set_blocked(problem.is_some());
+            flow.set_sink_problem(pipeline, problem);
+        }
         Report::Quarantined(ids) => {
-            metrics.quarantined.inc_by(ids.len() as i64);
+            metrics.quarantined_in_run.inc_by(ids.len() as u64);
             let _ = commits.send(CommitMessage::Quarantined { source_index, ids });
         }
     }

@@ -9,12 +9,9 @@ use crate::telemetry::heartbeat;
 use hyper::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Version of the JSON of `/status`. Members may be added without a new one.
 const SCHEMA_VERSION: u32 = 1;
-/// A stage that is busy with one piece of work for so long is stuck, if there is no watchdog to say how long.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// The parts of a running agent that say how it is.
 struct Observed {
@@ -146,7 +143,7 @@ impl Observed {
 /// Fails only where the watchdog would end the agent. An outage of a sink or source does not count: a restart would not
 /// help.
 fn live() -> Reply {
-    match heartbeat::stuck(STUCK_AFTER) {
+    match heartbeat::stuck(heartbeat::STUCK_AFTER) {
         None => text(StatusCode::OK, "live\n".to_owned()),
         Some(stage) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{stage} makes no progress\n")),
     }

@@ -1,5 +1,6 @@
 //! Behaviour of the real binary.
 
+mod admin;
 mod api;
 mod auto;
 mod chaos;

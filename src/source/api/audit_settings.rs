@@ -70,6 +70,7 @@ impl Api {
             let occasion = now.ms.to_string();
             self.checks.notices.push(Notice::new(action, &self.source, &occasion, now.ms, message));
         }
+        self.metrics.set_coverages(&settings.coverage);
         if settings != before {
             self.checks.audit_settings = Some(settings);
             self.checks.audit_settings_changed = true;

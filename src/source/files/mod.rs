@@ -37,6 +37,7 @@ mod verify;
 pub(crate) mod wake;
 
 use crate::config::FilesConfig;
+use crate::metrics::SourceMetrics;
 use crate::position::{FileEntry, Progress};
 use directory::OpenDirectory;
 use identify::Unidentified;
@@ -71,6 +72,7 @@ pub struct AuditFiles {
     verify_at: Option<Instant>,
     /// When this process gives up on a directory that its mount namespace hides. A new process may see it.
     stale_namespace_at: Option<Instant>,
+    metrics: SourceMetrics,
 }
 
 /// A configured directory. Its files are read in order as one series of records.
@@ -166,12 +168,19 @@ impl AuditFiles {
             verification: None,
             verify_at: None,
             stale_namespace_at: None,
+            metrics: SourceMetrics::default(),
         };
         for entry in entries {
             let directory = files.directory_index(entry.path.parent().unwrap_or(&entry.path));
             files.tracked.push(TrackedFile::new(entry, directory));
         }
         files
+    }
+
+    /// Counts what is read with these metrics.
+    pub fn with_metrics(mut self, metrics: SourceMetrics) -> AuditFiles {
+        self.metrics = metrics;
+        self
     }
 
     fn directory_index(&mut self, path: &Path) -> usize {

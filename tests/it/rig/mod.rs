@@ -1,5 +1,6 @@
 //! What the tests of the real binary share: an agent, a writer of audit files, and an oracle that judges what arrived.
 
+pub mod admin;
 pub mod agent;
 pub mod certificates;
 pub mod collector;

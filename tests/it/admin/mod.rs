@@ -1,0 +1,3 @@
+//! The admin endpoint and the metrics of the real binary.
+
+mod metrics;
