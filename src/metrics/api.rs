@@ -120,10 +120,8 @@ impl ApiFamilies {
                 Family::new_with_constructor(durations as fn() -> Histogram),
             ),
             throttled: all.seconds("api_throttled", "Time that rate limits make the agent wait"),
-            credential_expiry: all.seconds(
-                "credential_expiry_timestamp",
-                "Unix time at which the token expires",
-            ),
+            credential_expiry: all
+                .seconds("credential_expiry_timestamp", "Unix time at which the token expires"),
             coverage: all
                 .plain("audit_coverage_level", "Coverage of an area: 0 off, 1 base, 2 advanced, 3 full"),
             areas: Arc::default(),

@@ -120,10 +120,7 @@ impl SourceFamilies {
                 .plain("source_backlog_files", "Audit files that are not read to their end yet"),
             lost_bytes: all.bytes("source_lost", "Bytes of audit files that will never be delivered"),
             losses: all.plain("source_losses", "Ranges of audit files that will never be delivered"),
-            unreadable_records: all.plain(
-                "source_unreadable_records",
-                "Records that cannot be parsed",
-            ),
+            unreadable_records: all.plain("source_unreadable_records", "Records that cannot be parsed"),
             healthy: all.plain("source_healthy", "1 if the last pass of the source had no problem"),
             fallback_active: all
                 .plain("source_fallback_active", "1 while the API is read because the files fail"),

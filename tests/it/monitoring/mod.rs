@@ -1,6 +1,8 @@
 //! Alert rules and dashboards that the packages contain.
 
 mod expected;
+mod grafana;
+mod prometheus;
 mod rules;
 mod saved_objects;
 
