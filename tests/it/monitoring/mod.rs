@@ -5,6 +5,7 @@ mod grafana;
 mod prometheus;
 mod rules;
 mod saved_objects;
+mod siem;
 
 use std::fs;
 use std::path::{Path, PathBuf};
