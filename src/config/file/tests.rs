@@ -163,7 +163,7 @@ shutdown_timeout = "1s"
 uncommitted_bytes_max = 2
 checkpoint_interval = "3s"
 ledger = { retention = "100d", bytes_max = "16MiB", seal_interval = "2h", signing_key = { file = "/k" } }
-admin = { socket = "/r/a.sock", listen = "[::1]:9640" }
+admin = { socket = "/r/a.sock", listen = "[::1]:9640", token = { file = "/t" } }
 log.format = "json"
 log.level = "debug"
 event = { tags = ["a", "b"], namespace = "production", preserve_original_event = false }
@@ -241,7 +241,11 @@ group = "readers"
             seal_interval: secs(7200),
             signing_key: Some(Reference::File("/k".into())),
         },
-        admin: AdminConfig { socket: Some("/r/a.sock".into()), listen: Some("[::1]:9640".parse().unwrap()) },
+        admin: AdminConfig {
+            socket: Some("/r/a.sock".into()),
+            listen: Some("[::1]:9640".parse().unwrap()),
+            token: Some(Reference::File("/t".into())),
+        },
         log: LogConfig { format: LogFormat::Json, level: tracing::Level::DEBUG },
         event: EventConfig {
             tags: vec!["a".into(), "b".into()],
@@ -266,7 +270,7 @@ group = "readers"
             SinkConfig { name: "file".into(), format: FormatKind::Raw, kind: SinkKind::File(file) },
         ],
         warnings: Vec::new(),
-        secret_files: vec!["/k".into()],
+        secret_files: vec!["/k".into(), "/t".into()],
     };
     assert_eq!(config, expected);
 }
