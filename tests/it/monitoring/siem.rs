@@ -71,9 +71,11 @@ fn splunk_files_refer_to_each_other() {
     let output = Command::new("python3")
         .args(["-c", parser, "packaging/splunk/dashboard.xml"])
         .current_dir(root())
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "16", "{output:?}");
+        .output();
+    match output {
+        Ok(output) => assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "16", "{output:?}"),
+        Err(error) => skip("python3", &format!("no parser of XML: {error}")),
+    }
 }
 
 /// The fields of the format `ecs`, as the index template has them.
