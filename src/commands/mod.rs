@@ -1,5 +1,6 @@
 //! The commands of the program.
 
+mod admin_client;
 pub mod check;
 mod confirm;
 pub mod convert;
@@ -19,4 +20,6 @@ pub mod report;
 pub mod run;
 pub mod setup;
 pub mod state;
+pub mod status;
+mod verdict;
 pub mod verify;
