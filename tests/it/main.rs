@@ -37,5 +37,6 @@ mod state_command;
 mod status;
 mod store;
 mod supervise;
+mod support_bundle;
 mod syslog;
 mod tidy;
