@@ -7,10 +7,12 @@
 mod evidence;
 mod ledger;
 mod status;
+mod support;
 
 pub use evidence::{LedgerLocation, ReconcileArgs, ReportArgs, TimeRange, VerifyArgs};
 pub use ledger::{FindArgs, LedgerCommand, LedgerExport, LedgerKey, LedgerShow, ProveArgs};
 pub use status::StatusArgs;
+pub use support::SupportBundleArgs;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -174,6 +176,23 @@ Exit codes: 0 nothing was found, 1 something was found, 64 the command line is w
 or does not answer, 78 the configuration is wrong."
     )]
     Reconcile(ReconcileArgs),
+    /// Collect what somebody needs who is to find out what is wrong, in one archive without secrets
+    #[command(
+        long_about = "\
+Collect what somebody needs who is to find out what is wrong, in one archive without secrets.
+
+First prints what will be in it: versions, the configuration without secrets, status and metrics of the running
+agent, its log of the last hour, the stored state, owners and permissions of paths, free space, and its unit.
+The agent may run meanwhile. As root it finds most: the journal, the socket and all paths are readable then.",
+        after_help = "\
+Examples:
+  sudo confluence-audit-agent support-bundle support.tar.gz
+  tar -xOzf support.tar.gz | less
+
+Exit codes: 0 written, also if a part of it is not available; 64 the command line is wrong; 75 it cannot be
+written, or exists."
+    )]
+    SupportBundle(SupportBundleArgs),
     /// Install what a destination needs for the events
     #[command(subcommand)]
     Setup(SetupCommand),

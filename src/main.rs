@@ -12,7 +12,7 @@ use confluence_audit_agent::cli::{
 use confluence_audit_agent::commands::output::{OptionalOutput, print_error};
 use confluence_audit_agent::commands::{
     check, convert, find, generate, ledger, prove, quarantine, reconcile, report, run, setup, state, status,
-    verify,
+    support_bundle, verify,
 };
 use confluence_audit_agent::config::ConfigErrors;
 use confluence_audit_agent::{config, exit as code, telemetry};
@@ -65,6 +65,9 @@ fn dispatch(cli: Cli) -> u8 {
             output_exit_code(prove::prove(&args, &mut io::stdout().lock()), code::TRY_AGAIN)
         }
         Command::Ledger(args) => ledger_command(&args),
+        Command::SupportBundle(args) => {
+            printed(support_bundle::write(&args, &mut OptionalOutput::new(io::stdout().lock())))
+        }
         Command::Setup(SetupCommand::Elasticsearch(args)) => printed(setup::elasticsearch(
             &args,
             &mut OptionalOutput::new(io::stdout().lock()),

@@ -166,6 +166,8 @@ installs() {
     assert_equal "credentials" "$(stat -c '%a %U %G' /etc/$name/credentials)" "700 root root"
     assert_succeeds "check finds nothing wrong" runuser -u $name -- $name check --fast
     assert_succeeds "man page" test -e /usr/share/man/man5/$name.toml.5.gz
+    assert_succeeds "alert rules" test -s /usr/share/$name/prometheus/$name.rules.yml
+    assert_succeeds "runbook of the alerts" test -s /usr/share/doc/$name/OPERATIONS.md
     [ "$family" = deb ] || assert_equal "rpm -V" "$(rpm -V $name)" ""
     $name --version
 }

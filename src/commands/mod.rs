@@ -21,5 +21,6 @@ pub mod run;
 pub mod setup;
 pub mod state;
 pub mod status;
+pub mod support_bundle;
 mod verdict;
 pub mod verify;

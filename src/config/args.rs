@@ -13,7 +13,7 @@ use crate::access;
 use crate::cli::{CONFIG_PATH, Options, StatusArgs};
 
 /// Where systemd's `RuntimeDirectory` puts the admin socket of the service.
-const ADMIN_SOCKET: &str = "/run/confluence-audit-agent/admin.sock";
+pub(crate) const ADMIN_SOCKET: &str = "/run/confluence-audit-agent/admin.sock";
 /// Name of the one source that options alone make.
 const SOURCE_NAME: &str = "confluence";
 
