@@ -93,7 +93,7 @@ tree() {
     done
     packaging/sbom.py "$version" "$target" >$made/sbom.cdx.json
     # Further instances: another configuration, another state.
-    sed -e "s/^Description=.*/& %i/" -e "s/config\.toml/%i.toml/" -e "s|^\(StateDirectory=.*\)|\1-instances/%i|" \
+    sed -e "s/^Description=.*/& %i/" -e "s/config\.toml/%i.toml/" -e "s#^\(\(State\|Runtime\)Directory=.*\)#\1-instances/%i#" \
         -e "s|^ExecStart=.*|& --state /var/lib/$name-instances/%i|" -e "/^# packaging.build.sh makes/d" \
         packaging/systemd/$unit >$made/template
     {
@@ -110,8 +110,8 @@ tree() {
     put 644 packaging/systemd/tmpfiles.conf usr/lib/tmpfiles.d/$name.conf
     put 755 packaging/after-install usr/share/$name/after-install
     put 644 packaging/$name.toml usr/share/$name/config.toml
-    for document in packaging/elasticsearch/*.json; do
-        put 644 "$document" "usr/share/$name/elasticsearch/${document##*/}"
+    for document in packaging/elasticsearch/*.json packaging/{prometheus,grafana,opensearch,kibana,sentinel,splunk}/*; do
+        put 644 "$document" "usr/share/$name/${document#packaging/}"
     done
     put 644 packaging/selinux/$name.cil usr/share/$name/selinux/$name.cil
     put 644 $made/bash usr/share/bash-completion/completions/$name

@@ -13,21 +13,28 @@ mod commit;
 mod encoder;
 mod fallback;
 mod flow_control;
+mod health;
 mod held_searches;
 mod ingest;
 mod ledger_entry;
+mod lifecycle;
 mod node_filter;
 mod open_ledger;
 mod reader;
 mod row_delivery;
+mod run_marker;
 mod running;
+mod samplers;
 mod service;
 mod signals;
 mod sink_pipeline;
 mod sinks;
+mod state_store;
+mod status;
 mod summary;
 mod supervisor;
 mod threads;
+mod unfinished;
 
 pub(crate) use build::describe_agent;
 pub use build_context::{AgentError, Mode};
@@ -42,8 +49,11 @@ pub use sink_pipeline::SinkPipeline;
 pub(crate) use sinks::context;
 pub use summary::{Delivered, SourceTotal, Summary};
 
+use crate::admin;
 use crate::config::Config;
 use crate::telemetry::log::LogGuard;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Runs until a signal stops it, or with `once` until everything is delivered. Messages that the log suppresses as
 /// repeats are summed up every few seconds, and before the last line.
@@ -52,7 +62,38 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> Result<Summary, Agent
     runtime.block_on(async {
         // Before anything is changed, so that a signal from here on leads to an orderly stop.
         let received = signals::listen()?;
-        let running = build::build(config, mode)?;
+        let mut running = build::build(config, mode)?;
+        if !mode.dry_run && !mode.once {
+            open_admin_endpoint(config, &mut running);
+        }
         Ok(running.supervise(config.shutdown_timeout, received, log).await)
     })
+}
+
+/// Without the endpoint everything is delivered all the same.
+fn open_admin_endpoint(config: &Config, running: &mut running::Running) {
+    let observed = Arc::new(status::Observed::new(config, running));
+    let respond = observed.clone().respond();
+    let config = &config.admin;
+    let failed = |at: String, error: &std::io::Error| {
+        tracing::error!(at, %error, "the admin endpoint cannot be opened; the agent delivers without it");
+    };
+    if let Some(path) = config.socket.clone().or_else(socket_of_unit)
+        && let Err(error) = admin::serve_socket(&path, respond.clone())
+    {
+        failed(path.display().to_string(), &error);
+    }
+    if let Some(address) = config.listen
+        && let Err(error) = admin::serve_tcp(address, config.token.clone(), respond)
+    {
+        failed(address.to_string(), &error);
+    }
+    running.on_tick = Box::new(move || observed.sample());
+}
+
+/// In the directory that systemd makes for the unit, if the unit has one.
+fn socket_of_unit() -> Option<PathBuf> {
+    let directories = std::env::var("RUNTIME_DIRECTORY").ok()?;
+    let directory = directories.split(':').next().filter(|directory| directory.starts_with('/'))?;
+    Some(Path::new(directory).join("admin.sock"))
 }

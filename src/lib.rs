@@ -38,17 +38,20 @@ pub mod cli;
 pub mod config;
 
 pub(crate) mod ack;
+mod admin;
 pub mod checkpoint;
 pub(crate) mod enrich;
 pub(crate) mod evidence;
 pub(crate) mod failpoint;
 pub mod format;
 pub mod ledger;
+pub mod metrics;
 pub mod notice;
 pub mod position;
 pub mod record;
 pub mod sink;
 pub mod source;
+pub(crate) mod status;
 
 pub(crate) mod access;
 pub mod agent;

@@ -166,6 +166,8 @@ installs() {
     assert_equal "credentials" "$(stat -c '%a %U %G' /etc/$name/credentials)" "700 root root"
     assert_succeeds "check finds nothing wrong" runuser -u $name -- $name check --fast
     assert_succeeds "man page" test -e /usr/share/man/man5/$name.toml.5.gz
+    assert_succeeds "alert rules" test -s /usr/share/$name/prometheus/$name.rules.yml
+    assert_succeeds "runbook of the alerts" test -s /usr/share/doc/$name/OPERATIONS.md
     [ "$family" = deb ] || assert_equal "rpm -V" "$(rpm -V $name)" ""
     $name --version
 }
@@ -182,6 +184,36 @@ starts() {
     assert_equal "state directory" "$(stat -c '%a %U' /var/lib/$name)" "700 $name"
     assert_equal "output" "$(stat -c '%a %U' $output)" "600 $name"
     assert_succeeds "nobody else reads the output" sh -c "! runuser -u tester -- cat $output"
+}
+
+# The socket of the admin endpoint is for the agent's group.
+has_an_admin_socket() {
+    local socket=/run/$name/admin.sock
+    assert_equal "directory of the socket" "$(stat -c '%a %U %G' /run/$name)" "750 $name $name"
+    assert_succeeds "the socket is there" wait_for 10 test -S $socket
+    assert_equal "socket" "$(stat -c '%a %U %G' $socket)" "660 $name $name"
+    assert_succeeds "another user does not reach it" sh -c "! runuser -u tester -- test -S $socket"
+    assert_succeeds "status finds it" runuser -u $name -- $name status
+    assert_succeeds "it is well" grep -q '^all is well$' /tmp/out
+    assert_equal "exit code of status for another user" "$(runuser -u tester -- $name status >/dev/null 2>&1; echo $?)" 75
+}
+
+# A reload is a restart after a check. A wrong configuration leaves the running agent alone.
+f64_reload() {
+    local pid
+    pid=$(property MainPID)
+    assert_succeeds "reload" systemctl reload $unit
+    assert_succeeds "it is another process" wait_for 20 other_pid "$pid"
+    write_lines 5
+    assert_delivered_once
+    pid=$(property MainPID)
+    cp $config /root/config
+    printf '\n[nonsense]\nx = 1\n' >>$config
+    assert_succeeds "a reload with a wrong configuration fails" sh -c "! systemctl reload $unit"
+    cat /root/config >$config
+    assert_equal "state" "$(property ActiveState) $(property MainPID) $(property NRestarts)" "active $pid 0"
+    write_lines 5
+    assert_delivered_once
 }
 
 f62_unit() {
@@ -295,7 +327,8 @@ is_shut_in() {
         'read credential')
             if [ "$systemd" -ge 252 ]; then assert_equal "$name_" "$verdict" allowed; else assert_equal "$name_" "$verdict" refused; fi
             ;;
-        'bind udp')
+        'listen unix') assert_equal "$name_" "$verdict" allowed ;;
+        'bind udp' | 'listen tcp' | 'listen tcp6')
             if [ "$verdict" = refused ]; then pass; else skipped "$name_: this machine or systemd $systemd cannot enforce it"; fi
             ;;
         'execute '*)
@@ -443,7 +476,7 @@ case $phase in
 before)
     echo "# systemd $systemd, $(. /etc/os-release && echo "$PRETTY_NAME"), $family"
     a_confluence_host
-    for test in installs starts f62_unit is_killed starves_the_watchdog is_shut_in has_a_second_instance gets_a_new_view; do
+    for test in installs starts has_an_admin_socket f64_reload f62_unit is_killed starves_the_watchdog is_shut_in has_a_second_instance gets_a_new_view; do
         $test
     done
     if [ "$family" = deb ]; then finds_what_is_made_later; fi

@@ -10,17 +10,22 @@ use super::fallback::Fallback;
 use super::flow_control::FlowControl;
 use super::held_searches::HeldSearches;
 use super::ingest::Ingest;
+use super::lifecycle::{self, Lifecycle, Process};
 use super::node_filter::NodeFilter;
 use super::open_ledger::{self, OpenedLedger};
 use super::reader::{FileInput, Reader};
+use super::run_marker::RunMarker;
 use super::running::{Running, SinkThread};
+use super::samplers;
 use super::sinks::{self, SinkIndex};
+use super::state_store::StateStore;
 use super::threads::{EndedWith, ThreadEnded, spawn};
-use crate::checkpoint::{Commit, SourceState, Store};
+use crate::checkpoint::{Commit, SourceState};
 use crate::clock;
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
 use crate::enrich::Enrichment;
 use crate::format::Agent;
+use crate::metrics::Metrics;
 use crate::notice::Notice;
 use crate::quarantine::{self, Tally};
 use crate::record::IdHasher;
@@ -42,7 +47,8 @@ const OTHER_DESCRIPTORS_OF_SOURCE: u64 = 12;
 const IN_FLIGHT_BYTES_MAX: usize = 768 * 1024;
 
 pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
-    let (mut state_store, agent_id) = open_state(config, mode)?;
+    let is_first_run = !config.state_dir.join("meta.json").exists();
+    let (mut state_store, agent_id) = StateStore::open(config, mode)?;
     if !mode.dry_run {
         report_quarantine(&config.state_dir);
     }
@@ -53,7 +59,12 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
     let (commits, to_commit) = channel();
     let enrichment = Enrichment::gather(&config.enrich);
     let agent = describe_agent(agent_id, &enrichment);
-    let common = BuildContext { config, mode, agent, enrichment, ended, commits };
+    let metrics = Arc::new(Metrics::new());
+    let (run_marker, process) = match begin_run(config, mode, is_first_run, &agent) {
+        Some((marker, process)) => (Some(marker), Some(process)),
+        None => (None, None),
+    };
+    let common = BuildContext { config, mode, agent, enrichment, ended, commits, metrics, process };
     let (mut sinks, mut sources, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
         let (threads, progress, reader) = build_source(&common, number, source, &mut state_store)?;
@@ -61,10 +72,16 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         sources.push(progress);
         readers.push(reader);
     }
+    samplers::sample_sinks(&common, &sinks);
+    samplers::sample_state(&common);
     let settings = Settings {
         interval: config.checkpoint_interval,
         uncommitted_bytes_max: config.uncommitted_bytes_max,
+        metrics: common.metrics.state.clone(),
     };
+    if let Some(marker) = &run_marker {
+        marker.begin();
+    }
     let store = state_store.store;
     spawn("checkpoint".to_owned(), &common.ended, move || {
         EndedWith::Commit(commit::run(store, sources, settings, to_commit))
@@ -92,7 +109,34 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         restart_wanted: false,
         stdout_closed: false,
         state_dir: config.state_dir.clone(),
+        metrics: common.metrics,
+        run_marker,
+        failure: None,
+        on_tick: Box::new(|| {}),
     })
+}
+
+/// For the events about the life of the agent. `None`: none are sent.
+fn begin_run(
+    config: &Config,
+    mode: Mode,
+    is_first_run: bool,
+    agent: &Agent,
+) -> Option<(RunMarker, Arc<Process>)> {
+    let interval = config.heartbeat.interval.filter(|_| !mode.once && !mode.dry_run)?;
+    if !config.sinks.iter().any(|sink| sink.heartbeat) {
+        return None;
+    }
+    let marker = RunMarker::new(&config.state_dir);
+    let last_run = marker.last_run(is_first_run);
+    let process = Process {
+        agent: agent.clone(),
+        configuration: lifecycle::hash(config),
+        interval,
+        started: clock::monotonic(),
+        last_run,
+    };
+    Some((marker, Arc::new(process)))
 }
 
 /// The running sinks of a source, its progress for the commit thread, and its reader.
@@ -118,6 +162,7 @@ fn build_source(
     let state = state_store.load(&source.name)?;
     let opened = open_ledger::open(common, &source.name, &state)?;
     let flow = Arc::new(FlowControl::new(in_flight_bytes_max(common.config)));
+    let metrics = common.metrics.source(&source.name);
     let (mut threads, mut pipelines, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     let sinks = &common.config.sinks;
     // A dry run prints the events of the first sink only, because two sinks would mix on standard output.
@@ -152,11 +197,18 @@ fn build_source(
         Api::new(&source.name, config.clone(), state.api)
             .with_audit_settings(state.audit_settings.clone())
             .with_agent_user(state.agent_user.clone())
+            .with_metrics(common.metrics.api(&source.name))
     });
     let checkpoint_publisher = (!common.mode.dry_run).then(|| {
-        CheckpointPublisher::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval)
+        let interval = common.config.ledger.seal_interval;
+        CheckpointPublisher::new(&source.name, opened.ledger.clone(), interval, metrics.clone())
     });
-    let encoder = Encoder::new(pipelines, batches);
+    let lifecycle = common
+        .process
+        .clone()
+        .map(|process| Lifecycle::new(process, &source.name, metrics.clone(), source.files.is_some()));
+    samplers::sample_ledger(common, &metrics, &opened.ledger);
+    let encoder = Encoder::new(pipelines, batches, metrics.clone());
     let ingest = ingest(source, &state, encoder, opened, api.as_ref());
     let api = api.map(|api| api_driver(common, source, api, &state, &flow));
     let reader = Reader {
@@ -164,7 +216,9 @@ fn build_source(
         api: api.transpose()?,
         files: source.files.as_ref().map(|files| file_input(common, source, files, state, &flow)),
         flow,
+        metrics,
         checkpoint_publisher,
+        lifecycle,
         once: common.mode.once,
     };
     Ok((threads, progress, (reader, ingest)))
@@ -245,40 +299,6 @@ fn report_quarantine(state_dir: &Path) {
     }
 }
 
-/// The store, or for a dry run an image of its content.
-struct StateStore {
-    store: Option<Store>,
-    image: crate::checkpoint::StateImage,
-}
-
-impl StateStore {
-    fn load(&mut self, source: &str) -> Result<SourceState, AgentError> {
-        match &mut self.store {
-            Some(store) => Ok(store.load(source)?),
-            None => Ok(self.image.sources.get(source).cloned().unwrap_or_default()),
-        }
-    }
-
-    fn commit(&mut self, commit: Commit) -> Result<(), AgentError> {
-        match &mut self.store {
-            Some(store) => Ok(store.commit(&[commit])?),
-            None => Ok(()),
-        }
-    }
-}
-
-fn open_state(config: &Config, mode: Mode) -> Result<(StateStore, String), AgentError> {
-    if mode.dry_run {
-        let image = crate::checkpoint::read(&config.state_dir)?.map(|(image, _)| image).unwrap_or_default();
-        let id =
-            if image.agent_id.is_empty() { uuid::Uuid::nil().to_string() } else { image.agent_id.clone() };
-        return Ok((StateStore { store: None, image }, id));
-    }
-    let opened = Store::open(&config.state_dir)?;
-    let id = opened.store.agent_id().to_owned();
-    Ok((StateStore { store: Some(opened.store), image: Default::default() }, id))
-}
-
 fn api_driver(
     common: &BuildContext,
     source: &SourceConfig,
@@ -295,7 +315,14 @@ fn api_driver(
         true => ApiRequests::thread(&source.name, flow.clone(), &common.ended)?,
         false => ApiRequests::inline(flow.clone())?,
     };
-    let fallback = has_files.then(|| Fallback::new(&source.name, source.fallback, state, flow.clone()));
+    let fallback = has_files.then(|| {
+        Fallback::new(
+            &source.name,
+            source.fallback,
+            state,
+            (flow.clone(), common.metrics.source(&source.name)),
+        )
+    });
     let other_nodes =
         (has_files && source.fallback.all_nodes).then(|| api.for_other_nodes(state.api_other_nodes));
     Ok(ApiDriver::new(requests, api, other_nodes, fallback, common.mode.once))
@@ -319,7 +346,8 @@ fn file_input(
         tokio::spawn(watch_growing_files(growing_files, wake.clone()));
     }
     let (next_key, first_run) = (state.next_key, state.next_key == 0);
-    let files = AuditFiles::new(&source.name, files, state.files, next_key, first_run);
+    let files = AuditFiles::new(&source.name, files, state.files, next_key, first_run)
+        .with_metrics(common.metrics.source(&source.name));
     let watch = follow.then(|| DirectoryWatch::new(&source.name, wake));
     FileInput::new(files, watch, growing, sweep_interval)
 }

@@ -1,13 +1,16 @@
 //! The settings and channels that all parts of an agent are built with.
 
 use super::commit::CommitMessage;
+use super::lifecycle::Process;
 use super::threads::ThreadEnded;
 use crate::checkpoint::StoreError;
 use crate::config::Config;
 use crate::enrich::Enrichment;
 use crate::exit;
 use crate::format::Agent;
+use crate::metrics::Metrics;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -27,6 +30,9 @@ pub(super) struct BuildContext<'a> {
     pub enrichment: Enrichment,
     pub ended: UnboundedSender<ThreadEnded>,
     pub commits: Sender<CommitMessage>,
+    pub metrics: Arc<Metrics>,
+    /// `None`: no events about the life of the agent are sent.
+    pub process: Option<Arc<Process>>,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 use super::ingest::Ingest;
 use crate::clock;
 use crate::ledger::{SharedLedger, SignError};
+use crate::metrics::{SourceMetrics, seconds};
 use crate::notice::{LEDGER_DAMAGED, LEDGER_SEALED, Notice};
 use crate::position::Progress;
 use std::time::{Duration, Instant};
@@ -18,16 +19,23 @@ pub(super) struct CheckpointPublisher {
     published_entries: u64,
     /// The ledger does not continue what was signed. Nothing is signed until the next start.
     broken: bool,
+    metrics: SourceMetrics,
 }
 
 impl CheckpointPublisher {
-    pub(super) fn new(source: &str, ledger: SharedLedger, interval: Duration) -> CheckpointPublisher {
+    pub(super) fn new(
+        source: &str,
+        ledger: SharedLedger,
+        interval: Duration,
+        metrics: SourceMetrics,
+    ) -> CheckpointPublisher {
         let now_ms = clock::now_ms();
         let last_ms = ledger.published_ms().unwrap_or_else(|| {
             // A new ledger has nothing to publish yet.
             ledger.set_published(now_ms);
             now_ms
         });
+        metrics.last_checkpoint.set(seconds(last_ms));
         let since = Duration::from_millis(now_ms.saturating_sub(last_ms).max(0) as u64);
         let published_entries = ledger.stored_entries();
         let next = clock::monotonic() + interval.saturating_sub(since);
@@ -38,6 +46,7 @@ impl CheckpointPublisher {
             next,
             published_entries,
             broken: false,
+            metrics,
         }
     }
 
@@ -74,6 +83,7 @@ impl CheckpointPublisher {
             Ok(Some(checkpoint)) => {
                 self.published_entries = checkpoint.entries;
                 self.ledger.set_published(at_ms);
+                self.metrics.last_checkpoint.set(seconds(at_ms));
                 let message = format!(
                     "the ledger of source `{source}` with {} entries was signed; the checkpoint is in the original",
                     checkpoint.entries
@@ -100,7 +110,8 @@ impl CheckpointPublisher {
                 return;
             }
         };
-        ingest.encode_notice(&notice);
+        // A later checkpoint covers what this one does, so a stop does not wait for it.
+        ingest.encode_for(&notice, |_| true);
         ingest.flush(Progress::default());
     }
 }

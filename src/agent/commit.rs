@@ -5,6 +5,7 @@ use crate::ack::Watermark;
 use crate::checkpoint::{Commit, Store, StoreError};
 use crate::clock;
 use crate::ledger::{EntryKind, SharedLedger};
+use crate::metrics::{StateMetrics, seconds};
 use crate::position::{LedgerPosition, Progress, SinkMark};
 use crate::record::EventId;
 use crate::sink::{Inbox, Message};
@@ -34,6 +35,7 @@ pub struct NewBatch {
 pub(super) struct Settings {
     pub interval: Duration,
     pub uncommitted_bytes_max: u64,
+    pub metrics: StateMetrics,
 }
 
 /// The progress of a source that is delivered and not committed yet.
@@ -248,12 +250,14 @@ fn commit_due(
     }
     match result {
         Ok(()) => {
+            settings.metrics.last_commit.set(seconds(clock::now_ms()));
             if full.take().is_some() {
                 tracing::info!("positions are stored again");
             }
             Ok(())
         }
         Err(StoreError::StorageFull { path }) => {
+            settings.metrics.failed_commits.inc();
             if full.replace(path.clone()).is_none() {
                 tracing::error!(
                     path = %path.display(), uncommitted_bytes_max = settings.uncommitted_bytes_max,
@@ -325,7 +329,8 @@ mod tests {
         messages.send(CommitMessage::Finish).unwrap();
         let flow = Arc::new(FlowControl::new(1));
         let sources = vec![SourceProgress::new("s", ledger, vec![mark(0)], Vec::new(), new_batches, flow)];
-        let settings = Settings { interval: Duration::ZERO, uncommitted_bytes_max: 1 };
+        let settings =
+            Settings { interval: Duration::ZERO, uncommitted_bytes_max: 1, metrics: StateMetrics::default() };
         run(Some(store), sources, settings, received).unwrap();
         let stored = Store::open(dir.path()).unwrap().store.load("s").unwrap();
         assert_eq!((stored.commits, stored.api.unwrap().at_ms), (50, 49));

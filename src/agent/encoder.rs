@@ -5,6 +5,7 @@ use super::ledger_entry::{self, RecordPlace};
 use super::sink_pipeline::{LONG_RECORD_BYTES, SinkPipeline};
 use crate::format::{Event, Taxonomy};
 use crate::ledger::Entry;
+use crate::metrics::{SourceMetrics, seconds};
 use crate::notice::Notice;
 use crate::position::{Loss, Progress};
 use crate::record::{Parsed, Text};
@@ -22,11 +23,29 @@ pub struct Encoder {
     taxonomy: Option<Taxonomy>,
     /// Of the next batch.
     entries: Vec<Entry>,
+    metrics: SourceMetrics,
+    /// The next batch has more than events of the agent itself that nobody waits for.
+    is_awaited: bool,
+    counted: Counted,
     pub events: u64,
 }
 
+/// What the next batch adds to the metrics.
+#[derive(Default)]
+struct Counted {
+    file_events: u64,
+    api_events: u64,
+    agent_events: u64,
+    unreadable: u64,
+    newest_ms: Option<i64>,
+}
+
 impl Encoder {
-    pub fn new(pipelines: Vec<SinkPipeline>, new_batches: Sender<NewBatch>) -> Encoder {
+    pub fn new(
+        pipelines: Vec<SinkPipeline>,
+        new_batches: Sender<NewBatch>,
+        metrics: SourceMetrics,
+    ) -> Encoder {
         let needs_header = pipelines.iter().any(|pipeline| pipeline.needs_header);
         Encoder {
             pipelines,
@@ -34,6 +53,9 @@ impl Encoder {
             number: 0,
             taxonomy: needs_header.then(Taxonomy::default),
             entries: Vec::new(),
+            metrics,
+            is_awaited: false,
+            counted: Counted::default(),
             events: 0,
         }
     }
@@ -49,17 +71,26 @@ impl Encoder {
             pipeline.write(head, long, |format, out| format.write(event, out));
         }
         self.entries.push(ledger_entry::of_event(event, place, true));
+        self.is_awaited = true;
+        match place {
+            RecordPlace::File { .. } => self.counted.file_events += 1,
+            RecordPlace::Api { .. } => self.counted.api_events += 1,
+        };
+        self.counted.unreadable += u64::from(matches!(event.content, Parsed::Unreadable { .. }));
+        self.counted.newest_ms = self.counted.newest_ms.max(time_ms);
         self.events += 1;
     }
 
     /// Records an event that is not to be delivered.
     pub fn leave_out(&mut self, event: &Event<'_>, place: RecordPlace) {
         self.entries.push(ledger_entry::of_event(event, place, false));
+        self.is_awaited = true;
     }
 
     /// Records a byte range of a file that will never be delivered.
     pub fn record_loss(&mut self, loss: &Loss) {
         let Loss { at_ms, file, from, to, .. } = *loss;
+        self.is_awaited = true;
         self.entries.extend(ledger_entry::of_loss(at_ms, file, from, to));
     }
 
@@ -71,15 +102,34 @@ impl Encoder {
 
     /// Encodes an event about the agent itself.
     pub fn encode_notice(&mut self, notice: &Notice) {
+        self.encode_for(notice, |_| true);
+        self.is_awaited = true;
+    }
+
+    /// Encodes an event about the agent itself for the sinks that `gets_it` selects. A stop does not wait until it is
+    /// delivered.
+    pub fn encode_for(&mut self, notice: &Notice, gets_it: impl Fn(&SinkPipeline) -> bool) {
         let head = (notice.id, notice.at_ms, HeaderFields::new(EventSeverity::Info, notice.action));
-        let mut in_output = None;
-        for pipeline in &mut self.pipelines {
+        if let Some(pipeline) = self.pipelines.first() {
+            pipeline.record(notice);
+        }
+        let (mut in_output, mut sinks) = (None, 0);
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| gets_it(pipeline)) {
             in_output =
                 in_output.or(pipeline.write(head, false, |format, out| format.write_notice(notice, out)));
+            sinks += 1;
         }
-        // The message may have been another one before a kill.
-        self.entries.push(in_output.unwrap_or_else(|| ledger_entry::of_notice(notice)));
-        self.events += 1;
+        if sinks > 0 {
+            let to_all = sinks == self.pipelines.len();
+            // The message may have been another one before a kill.
+            self.entries.push(in_output.unwrap_or_else(|| ledger_entry::of_notice(notice, to_all)));
+            self.counted.agent_events += 1;
+            self.events += 1;
+        }
+    }
+
+    pub fn pipelines(&self) -> &[SinkPipeline] {
+        &self.pipelines
     }
 
     /// Whether an output contains events that were not replayed yet.
@@ -100,27 +150,49 @@ impl Encoder {
             events = unreplayed.len(),
             "the output contains events whose records no longer exist; they count as delivered"
         );
+        self.is_awaited = true;
         let entries = unreplayed.into_iter().filter(|entry| admit(entry)).collect();
         self.send(Progress { entries, ..Progress::default() }, 0);
     }
 
     /// Sends the batch to the sinks, and `progress` to the commit thread, which stores it once the batch is final.
-    pub fn flush(&mut self, progress: Progress) {
+    pub fn flush(&mut self, mut progress: Progress) {
         let pending = self.pipelines.iter().map(SinkPipeline::pending_bytes);
         let bytes = pending.max().unwrap_or(0);
         if progress.is_empty() && bytes == 0 {
             return;
         }
+        let entries = std::mem::take(&mut progress.entries);
+        self.is_awaited |= !progress.is_empty();
+        progress.entries = entries;
         self.send(progress, bytes);
     }
 
     fn send(&mut self, progress: Progress, bytes: u64) {
+        self.count();
         // Fails only if the commit thread has ended, and that ends the process.
         let _ = self.new_batches.send(NewBatch { progress, bytes });
+        let is_awaited = std::mem::take(&mut self.is_awaited);
         for pipeline in &mut self.pipelines {
+            pipeline.unfinished.sent(self.number, is_awaited);
             pipeline.send(Some(self.number));
         }
         self.number += 1;
+    }
+
+    /// Adds what was encoded since the last batch to the metrics.
+    fn count(&mut self) {
+        let Counted { file_events, api_events, agent_events, unreadable, newest_ms } =
+            std::mem::take(&mut self.counted);
+        self.metrics.file_events.inc_by(file_events);
+        self.metrics.api_events.inc_by(api_events);
+        self.metrics.agent_events.inc_by(agent_events);
+        self.metrics.unreadable_records.inc_by(unreadable);
+        if let Some(newest) = newest_ms.map(seconds)
+            && newest > self.metrics.last_event.get()
+        {
+            self.metrics.last_event.set(newest);
+        }
     }
 }
 

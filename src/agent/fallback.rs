@@ -5,6 +5,7 @@ use super::ingest::Ingest;
 use crate::checkpoint::SourceState;
 use crate::clock;
 use crate::config::FallbackConfig;
+use crate::metrics::SourceMetrics;
 use crate::notice::{Notice, SOURCE_SWITCHED, SWITCHED_BACK};
 use crate::position::{ActiveInput, Progress};
 use crate::source::failover::{ApiRole, FailoverTimeouts, FallbackCause, FileActivity, State, Switch};
@@ -21,6 +22,7 @@ pub(super) struct Fallback {
     /// An earlier process has read the files. If none of its ids are known, the API must not return that time again.
     pub files_read_before: bool,
     flow: Arc<FlowControl>,
+    metrics: SourceMetrics,
 }
 
 impl Fallback {
@@ -28,11 +30,12 @@ impl Fallback {
         source: &str,
         config: FallbackConfig,
         checkpoint: &SourceState,
-        flow: Arc<FlowControl>,
+        (flow, metrics): (Arc<FlowControl>, SourceMetrics),
     ) -> Fallback {
         let active = checkpoint.active_input.clone();
         let state = State::resumed(active.as_ref().and_then(|active| active.api));
-        flow.set_note(active.filter(|_| state.is_api()).map(|active| active.reason));
+        metrics.fallback_active.set(i64::from(state.is_api()));
+        flow.health.set_note(active.filter(|_| state.is_api()).map(|active| active.reason));
         Fallback {
             source: source.to_owned(),
             config,
@@ -40,6 +43,7 @@ impl Fallback {
             missing: 0,
             files_read_before: checkpoint.files.iter().any(|file| file.offset > 0),
             flow,
+            metrics,
         }
     }
 
@@ -117,7 +121,9 @@ impl Fallback {
             Switch::ToApi(cause) => Some(cause),
             Switch::ToFiles => None,
         };
-        self.flow.set_note(api.map(|_| reason.clone()));
+        self.metrics.fallback_active.set(i64::from(api.is_some()));
+        self.metrics.switches.inc();
+        self.flow.health.set_note(api.map(|_| reason.clone()));
         ingest.flush(Progress {
             active_input: Some(ActiveInput { api, since_ms: at_ms, reason }),
             ..Progress::default()

@@ -4,8 +4,10 @@ use super::api_driver::ApiDriver;
 use super::checkpoint_publisher::CheckpointPublisher;
 use super::flow_control::FlowControl;
 use super::ingest::Ingest;
+use super::lifecycle::{Lifecycle, RESTART};
 use super::summary::SourceTotal;
 use crate::clock;
+use crate::metrics::{SourceMetrics, seconds};
 use crate::notice::{FILE_TAMPERED, GAP, Notice};
 use crate::position::Loss;
 use crate::source::failover::FileActivity;
@@ -30,8 +32,11 @@ pub(super) struct Reader {
     pub files: Option<FileInput>,
     pub api: Option<ApiDriver>,
     pub flow: Arc<FlowControl>,
+    pub metrics: SourceMetrics,
     /// `None`: a dry run.
     pub checkpoint_publisher: Option<CheckpointPublisher>,
+    /// `None`: no sink gets these events, or it is a single run.
+    pub lifecycle: Option<Lifecycle>,
     /// End when everything that exists now has been read.
     pub once: bool,
 }
@@ -61,8 +66,15 @@ impl Reader {
     /// Reads until stopped, or with `once` until everything has been read.
     pub(super) fn run(mut self, mut ingest: Ingest) -> SourceTotal {
         let mut restart_wanted = false;
+        if let Some(lifecycle) = &self.lifecycle {
+            lifecycle.send_started(&mut ingest);
+        }
         while !self.flow.stopped() {
             let next_sweep = self.sweep(&mut ingest);
+            if let Some(lifecycle) = &mut self.lifecycle {
+                let problem = || self.flow.health.get().problems();
+                lifecycle.send_heartbeat_if_due(clock::monotonic(), problem, &mut ingest);
+            }
             if !self.flow.wait_for_capacity(next_sweep.unwrap_or(clock::monotonic() + CAPACITY_WAIT)) {
                 continue;
             }
@@ -74,10 +86,12 @@ impl Reader {
             let files = self.files.as_ref().map(|input| &input.files);
             let api_due = self.api.as_mut().map(|api| api.drive(files, activity, &mut ingest));
             let publisher_due = self.checkpoint_publisher.as_ref().map(CheckpointPublisher::due);
-            let until = next_sweep.into_iter().chain(api_due).chain(publisher_due).min().unwrap_or(now);
+            let heartbeat_due = self.lifecycle.as_ref().map(Lifecycle::due);
+            let due = next_sweep.into_iter().chain(api_due).chain(publisher_due).chain(heartbeat_due);
+            let until = due.min().unwrap_or(now);
             // Before the first response of the API the source counts as starting.
             if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_response) {
-                self.flow.report_health(self.health());
+                self.report_health();
             }
             if ingest.awaits_replay() && ingest.held.is_empty() && self.has_replayed() {
                 ingest.end_replay();
@@ -110,6 +124,10 @@ impl Reader {
         if let Some(publisher) = self.checkpoint_publisher.as_mut().filter(|_| !self.once) {
             publisher.publish_at_stop(&mut ingest);
         }
+        if let Some(lifecycle) = &self.lifecycle {
+            let reason = self.flow.stop_reason();
+            lifecycle.send_stopped(reason.as_deref().unwrap_or(RESTART), &mut ingest);
+        }
         let mut api = self.api.as_ref().map(ApiDriver::total);
         if let Some(api) = &mut api {
             api.dropped += ingest.dropped;
@@ -132,6 +150,7 @@ impl Reader {
         if self.flow.start_sweep_if_due() || now >= input.next_sweep {
             input.files.sweep(now, clock::now_ms());
             input.next_sweep = now + input.update_watches();
+            input.files.measure_backlog();
             self.flush(ingest);
         }
         self.files.as_ref().map(|input| input.next_sweep)
@@ -157,8 +176,20 @@ impl Reader {
         } else {
             FileActivity::Unfinished
         };
+        if status != ReadStatus::More {
+            input.files.measure_backlog();
+        }
         self.flush(ingest);
         (status, activity)
+    }
+
+    fn report_health(&self) {
+        let problem = self.health();
+        self.flow.health.report_pass(problem);
+        self.metrics.healthy.set(i64::from(problem.is_none()));
+        if problem.is_none() {
+            self.metrics.last_success.set(seconds(clock::now_ms()));
+        }
     }
 
     /// Why events are not delivered, if so.

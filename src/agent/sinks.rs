@@ -7,6 +7,7 @@ use super::ledger_entry;
 use super::running::SinkThread;
 use super::sink_pipeline::SinkPipeline;
 use super::threads::{EndedWith, spawn};
+use super::unfinished::Unfinished;
 use crate::access;
 use crate::checkpoint::SourceState;
 use crate::clock;
@@ -19,6 +20,7 @@ use crate::evidence::export::Recogniser;
 use crate::evidence::row::Row;
 use crate::format::{Agent, Context, Format};
 use crate::ledger;
+use crate::metrics::{SinkMetrics, seconds};
 use crate::position::SinkMark;
 use crate::quarantine::{self, Entry};
 use crate::record::EventId;
@@ -29,7 +31,6 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -49,9 +50,13 @@ pub(super) fn start(
     state: &SourceState,
     flow: &Arc<FlowControl>,
 ) -> Result<(SinkThread, SinkPipeline, Option<SinkMark>), AgentError> {
-    let (delivered, quarantined) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-    let counts = (delivered.clone(), quarantined.clone());
-    let report = reporter(index, flow.clone(), common.commits.clone(), counts);
+    let metrics = common.metrics.sink(&source.name, &sink.name);
+    let unfinished = Unfinished::default();
+    let sends_requests = matches!(sink.kind, SinkKind::Remote(_)) && !common.mode.dry_run;
+    let shared = (metrics.clone(), unfinished.clone());
+    let report = reporter(index, flow.clone(), common.commits.clone(), shared, sends_requests);
+    let sampled = metrics.clone();
+    common.metrics.sample_with(move || sampled.sample());
     let stage = format!("sink {}", sink.name);
     let (mut mark, mut already_in_output) = (None, HashMap::new());
     // Why the channels have no limit: see `Inbox`.
@@ -89,29 +94,49 @@ pub(super) fn start(
     if let SinkKind::Remote(remote) = &sink.kind {
         pipeline.needs_header = matches!(remote.destination, DestinationConfig::Syslog(_));
     }
-    let thread =
-        SinkThread { sink: sink.name.clone(), source: source.name.clone(), inbox, delivered, quarantined };
+    pipeline.heartbeat = sink.heartbeat;
+    pipeline.unfinished = unfinished.clone();
+    let sent = pipeline.sent_events.clone();
+    let (sink, source) = (sink.name.clone(), source.name.clone());
+    let thread = SinkThread { sink, source, inbox, metrics, unfinished, sent };
     Ok((thread, pipeline, mark))
 }
 
-/// Handles the reports of a sink. The counters are of final events, and of those among them that are in quarantine.
+/// Handles the reports of a sink.
 fn reporter(
     index: SinkIndex,
     flow: Arc<FlowControl>,
     commits: Sender<CommitMessage>,
-    (delivered, quarantined): (Arc<AtomicU64>, Arc<AtomicU64>),
+    (metrics, unfinished): (SinkMetrics, Unfinished),
+    sends_requests: bool,
 ) -> impl Fn(Report) {
     let SinkIndex { source_index, pipeline } = index;
     move |report| match report {
-        Report::Written(buffer) => flow.written(buffer),
+        Report::Written(buffer) => {
+            if !sends_requests {
+                metrics.sent_bytes.inc_by(buffer.len() as u64);
+            }
+            flow.written(buffer);
+        }
+        Report::Acknowledged(times) => metrics.delivery_delay.observe(&times, clock::now_ms()),
+        Report::Request { class, bytes, duration } => metrics.observe_request(class, bytes, duration),
         Report::Final { number, events, mark } => {
-            delivered.fetch_add(events, Ordering::Relaxed);
+            metrics.events.inc_by(events);
+            unfinished.finished(number);
+            // A batch without events says nothing about the server.
+            if events > 0 {
+                metrics.last_success.set(seconds(clock::now_ms()));
+            }
             // Fails only if the commit thread has ended, and that ends the process.
             let _ = commits.send(CommitMessage::Final { source_index, pipeline, number, mark });
         }
-        Report::Health(problem) => flow.set_sink_problem(pipeline, problem),
+        Report::Health(problem) => {
+            unfinished.set_failing(problem.is_some());
+            metrics.set_blocked(problem.is_some());
+            flow.health.set_sink_problem(pipeline, problem.as_deref());
+        }
         Report::Quarantined(ids) => {
-            quarantined.fetch_add(ids.len() as u64, Ordering::Relaxed);
+            metrics.quarantined_in_run.inc_by(ids.len() as u64);
             let _ = commits.send(CommitMessage::Quarantined { source_index, ids });
         }
     }

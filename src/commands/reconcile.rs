@@ -10,10 +10,12 @@ use super::findings::{DescribedFinding, PrintedFindings};
 use super::output::print_error;
 use super::verify::{VerifyFailure, describe, load, read_export};
 use crate::cli::{Options, ReconcileArgs, TimeRange};
+use crate::clock;
 use crate::config::{self, Config, DestinationConfig, FileSinkConfig, SinkConfig, SinkKind};
 use crate::evidence::compare::{Scope, Side};
 use crate::evidence::export::Export;
 use crate::evidence::finding::{Days, FindingKind};
+use crate::evidence::last_reconcile::{self, LastReconcile, LastReconciles};
 use crate::evidence::ledgers::{LedgerPlace, SourceLedger};
 use crate::evidence::live::compare_live;
 use crate::evidence::row::Row;
@@ -101,7 +103,8 @@ pub(super) fn compare_outputs(
     let args = ReconcileArgs { times, ..ReconcileArgs::default() };
     let mut nowhere = io::sink();
     let output = Output::kept(&mut nowhere);
-    let mut reconciler = Reconciler { args: &args, config, ledgers, output, missing: HashSet::new() };
+    let mut reconciler =
+        Reconciler { args: &args, config, ledgers, output, missing: HashSet::new(), result: None };
     for sink in &config.sinks {
         let name = format!("sink {}", sink.name);
         match &sink.kind {
@@ -151,13 +154,20 @@ fn reconcile_all(
     let ledgers = LedgerPlace::State(config.state_dir.clone()).open(args.source.as_deref())?;
     let mut output = Output::new(args.json, out);
     output.ledgers(&ledgers)?;
-    let mut reconciler = Reconciler { args, config, ledgers: &ledgers, output, missing: HashSet::new() };
+    let mut reconciler =
+        Reconciler { args, config, ledgers: &ledgers, output, missing: HashSet::new(), result: None };
+    let mut results = LastReconciles::new();
     for sink in sinks {
         reconciler.sink(sink)?;
         if args.repair {
             reconciler.repair(sink.config)?;
         }
         reconciler.missing.clear();
+        let result = reconciler.result.take();
+        results.extend(result.map(|result| (sink.config.name.clone(), result)));
+    }
+    if let Err(error) = last_reconcile::store(&config.state_dir, results) {
+        print_error(&format!("the result cannot be stored for the metrics of the agent: {error}"));
     }
     for source in
         config.sources.iter().filter(|source| args.source.as_ref().is_none_or(|name| *name == source.name))
@@ -175,6 +185,8 @@ struct Reconciler<'a, W> {
     output: Output<'a, W>,
     /// Ids of events that the side that was compared last has not.
     missing: HashSet<u128>,
+    /// What was found in all outputs of the current sink.
+    result: Option<LastReconcile>,
 }
 
 impl<W: Write> Reconciler<'_, W> {
@@ -276,6 +288,10 @@ impl<W: Write> Reconciler<'_, W> {
             let described = describe(finding, ledgers, &export);
             output.finding(DescribedFinding { at: Some(name.clone()), ..described }, side)
         })?;
+        let (total, result) = (days.total(), self.result.get_or_insert_default());
+        result.at_ms = clock::now_ms();
+        result.missing += total.missing;
+        result.altered += total.altered;
         output.compared(Compared { name, side, export, days })?;
         Ok(())
     }

@@ -11,6 +11,7 @@ mod http;
 mod sink;
 mod source;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::checked::*;
 use super::errors::ConfigErrors;
 use super::raw::{Problems, Span, Table};
 use super::typed::keys;
+use super::units::parse_duration;
 use super::words::ensure;
 
 pub(super) use address::{clear_text, data_center};
@@ -90,6 +92,8 @@ fn root_table(root: &mut Table, sinks_follow: bool) -> Config {
         duration checkpoint_interval(SEC / 10..=HOUR);
     );
     section(root.table("ledger"), |table| ledger_keys(table, &mut config.ledger));
+    section(root.table("admin"), |table| admin_keys(table, &mut config.admin));
+    section(root.table("heartbeat"), |table| heartbeat_keys(table, &mut config.heartbeat));
     section(root.table("log"), |table| log_keys(table, &mut config.log));
     section(root.table("event"), |table| event_keys(table, &mut config.event));
     section(root.table("enrich"), |table| enrich_keys(table, &mut config.enrich));
@@ -134,6 +138,46 @@ fn ledger_keys(table: &mut Table, ledger: &mut LedgerConfig) {
         key.warn_inline();
         ledger.signing_key = Some(key.value);
     }
+}
+
+fn admin_keys(table: &mut Table, admin: &mut AdminConfig) {
+    admin.socket = table.path("socket", "/run/confluence-audit-agent/admin.sock");
+    admin.listen = table.parsed("listen", "127.0.0.1:9640", listen_address);
+    if let Some(token) = table.reference("token") {
+        token.warn_inline();
+        admin.token = Some(token.value);
+    }
+    if admin.listen.is_some_and(|address| !address.ip().is_loopback())
+        && !table.had("token")
+        && !table.has_like("token")
+    {
+        let message = "is no loopback address, so anybody could read it; add `token = { file = \"/path\" }`, or write a \
+                       loopback address such as \"127.0.0.1:9640\"";
+        table.refuse(&["listen"], message);
+    }
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("`{text}` is no address with a port; write one as in \"127.0.0.1:9640\" or \"[::1]:9640\"")
+    })
+}
+
+fn heartbeat_keys(table: &mut Table, heartbeat: &mut HeartbeatConfig) {
+    if let Some(interval) = table.parsed("interval", "5m", heartbeat_interval) {
+        heartbeat.interval = interval;
+    }
+}
+
+/// `None`: no heartbeats.
+fn heartbeat_interval(text: &str) -> Result<Option<Duration>, String> {
+    if ["off", "0"].contains(&text) {
+        return Ok(None);
+    }
+    let interval = parse_duration(text)?;
+    let message = format!("`{text}` is out of range; write 1s to 1d, or \"off\"");
+    ensure((SEC..=DAY).contains(&interval), message)?;
+    Ok(Some(interval))
 }
 
 fn log_keys(table: &mut Table, log: &mut LogConfig) {
@@ -225,7 +269,9 @@ fn belongs_to(key: &str) -> Option<String> {
 
 /// The first kind of table that has a key. Keys that nearly all have say nothing.
 fn table_of(key: &str) -> Option<&'static str> {
-    let sections = ["[[source]]", "[ledger]", "[log]", "[event]", "[enrich]", "[[sink]]"].iter();
+    let sections =
+        ["[[source]]", "[ledger]", "[admin]", "[heartbeat]", "[log]", "[event]", "[enrich]", "[[sink]]"]
+            .iter();
     let mut sections = sections.filter(|_| !["name", "type", "format"].contains(&key));
     sections.find(|section| keys_of(section).contains(&key)).copied()
 }
@@ -235,6 +281,8 @@ fn keys_of(section: &str) -> Vec<&'static str> {
     let mut config = Config::default();
     match section {
         "[ledger]" => Table::keys_asked(|table| ledger_keys(table, &mut config.ledger)),
+        "[admin]" => Table::keys_asked(|table| admin_keys(table, &mut config.admin)),
+        "[heartbeat]" => Table::keys_asked(|table| heartbeat_keys(table, &mut config.heartbeat)),
         "[log]" => Table::keys_asked(|table| log_keys(table, &mut config.log)),
         "[event]" => Table::keys_asked(|table| event_keys(table, &mut config.event)),
         "[enrich]" => Table::keys_asked(|table| enrich_keys(table, &mut config.enrich)),

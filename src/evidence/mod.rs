@@ -9,6 +9,7 @@ pub(crate) mod compare;
 mod compare_tests;
 pub(crate) mod export;
 pub(crate) mod finding;
+pub(crate) mod last_reconcile;
 pub(crate) mod ledgers;
 pub(crate) mod live;
 pub(crate) mod row;

@@ -1,6 +1,6 @@
 //! An HTTP client for one server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, RequestBuilder};
@@ -9,9 +9,13 @@ use url::Url;
 
 use super::build::{self, ReloadingClient};
 use super::{ActiveProxy, HttpError, Phase, Response, Secrets, error, redirect};
+use crate::clock;
 use crate::config::{Auth, HttpConfig, Timeouts};
 use crate::credential::Credential;
 use crate::secret::Secret;
+
+/// Is told of each response, and how long the request took.
+pub(crate) type ResponseObserver = Box<dyn Fn(&Result<Response, HttpError>, Duration) + Send>;
 
 /// Keeps connections and credentials of one configured server.
 pub(crate) struct Client {
@@ -27,6 +31,7 @@ pub(crate) struct Client {
     spare_body: Vec<u8>,
     /// Secrets in bodies, and of other servers of the same service.
     extra_secrets: Vec<Secret>,
+    observer: Option<ResponseObserver>,
 }
 
 impl Client {
@@ -47,6 +52,7 @@ impl Client {
             refused: false,
             spare_body: Vec::new(),
             extra_secrets: Vec::new(),
+            observer: None,
         }
     }
 
@@ -63,20 +69,35 @@ impl Client {
         self.extra_secrets = secrets;
     }
 
+    /// Passes the responses of [`Client::get`] and [`Client::get_anonymously`] to `observer`.
+    pub(crate) fn observe(&mut self, observer: ResponseObserver) {
+        self.observer = Some(observer);
+    }
+
+    fn observed(&self, began: Instant, result: Result<Response, HttpError>) -> Result<Response, HttpError> {
+        if let Some(observer) = &self.observer {
+            observer(&result, clock::monotonic().saturating_duration_since(began));
+        }
+        result
+    }
+
     /// Sends GET with credentials to a URL below an allowed base.
     pub(crate) async fn get(&mut self, url: &Url) -> Result<Response, HttpError> {
+        let began = clock::monotonic();
         let result = match self.exchange(Method::GET, url, HeaderMap::new(), Vec::new()) {
             Ok(exchange) => exchange.run().await,
             Err(error) => Err(error),
         };
         self.note(&result);
-        result
+        self.observed(began, result)
     }
 
     /// Sends GET without `Authorization` and without the configured headers.
     pub(crate) async fn get_anonymously(&mut self, url: &Url) -> Result<Response, HttpError> {
+        let began = clock::monotonic();
         let client = self.client.get(&self.config)?;
-        self.prepare(&client, Method::GET, url, HeaderMap::new(), Vec::new())?.run().await
+        let result = self.prepare(&client, Method::GET, url, HeaderMap::new(), Vec::new())?.run().await;
+        self.observed(began, result)
     }
 
     /// Prepares a request with credentials. Several may run at once. `overrides` replace headers of the configuration. Pass

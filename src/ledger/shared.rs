@@ -2,7 +2,7 @@
 //! commits appends what was.
 
 use super::checkpoints::{Checkpoints, SignError};
-use super::entry::{Entry, Lookup, NO_TIME, cross_route_key, untimed_key};
+use super::entry::{ENTRY_BYTES, Entry, Lookup, NO_TIME, cross_route_key, untimed_key};
 use super::store::{Damage, Ledger};
 use crate::clock;
 use crate::position::LedgerPosition;
@@ -200,6 +200,14 @@ impl SharedLedger {
             }
             None => Ok(None),
         }
+    }
+
+    /// Entries that the checkpoint store knows, since the ledger was created, and the bytes of those that are kept. `None`:
+    /// another thread uses the ledger, perhaps for as long as a disk hangs.
+    pub fn size_unless_busy(&self) -> Option<(u64, u64)> {
+        let stored = &self.0.state.try_lock().ok()?.stored;
+        let kept = stored.size.saturating_sub(stored.first);
+        Some((stored.size, kept * ENTRY_BYTES as u64))
     }
 
     /// Number of entries that the checkpoint store knows.

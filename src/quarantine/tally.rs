@@ -2,17 +2,33 @@
 
 use super::{QuarantineFiles, list};
 use crate::clock;
+use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// One file.
+#[derive(Clone, Default)]
+struct Counted {
+    events: u64,
+    /// Sink and source of its first event. All events of a file have the same.
+    names: (String, String),
+}
+
+/// What is read of an event.
+#[derive(Deserialize)]
+struct Names {
+    sink: String,
+    source: String,
+}
 
 /// The files that were counted so far.
 #[derive(Default)]
 pub struct Tally {
-    /// Number of events by path and inode. A file that a command has replaced has another inode.
-    files: HashMap<(PathBuf, u64), u64>,
+    /// By path and inode. A file that a command has replaced has another inode.
+    files: HashMap<(PathBuf, u64), Counted>,
     changed: Option<(i64, i64)>,
     /// Modification time of the directory at the last count. `None`: count again.
     pub failed: Vec<(PathBuf, io::Error)>,
@@ -45,27 +61,40 @@ impl Tally {
             let is_complete = self.failed.is_empty();
             (self.files, self.changed) = (found, changed.filter(settled).filter(|_| is_complete));
         }
-        Ok(self.files.values().sum())
+        Ok(self.files.values().map(|file| file.events).sum())
     }
 
-    /// The inode of a file and the number of its events.
-    fn counted(&self, path: &Path) -> io::Result<(u64, u64)> {
+    /// The number of events at the last count, by sink and source.
+    pub fn by_sink(&self) -> HashMap<(String, String), u64> {
+        let mut events = HashMap::new();
+        for file in self.files.values() {
+            *events.entry(file.names.clone()).or_default() += file.events;
+        }
+        events
+    }
+
+    /// The inode of a file and what it contains.
+    fn counted(&self, path: &Path) -> io::Result<(u64, Counted)> {
         let file = File::open(path)?;
         let key = (path.to_owned(), file.metadata()?.ino());
         let events = match self.files.get(&key) {
-            Some(events) => *events,
-            None => lines(file)?,
+            Some(counted) => counted.clone(),
+            None => count(file)?,
         };
         Ok((key.1, events))
     }
 }
 
-fn lines(mut file: File) -> io::Result<u64> {
-    let (mut lines, mut block) = (0, vec![0; 64 * 1024]);
+fn count(file: File) -> io::Result<Counted> {
+    let (mut file, mut first) = (BufReader::new(file), Vec::new());
+    file.read_until(b'\n', &mut first)?;
+    let names = serde_json::from_slice::<Names>(&first).map(|names| (names.sink, names.source));
+    let names = names.unwrap_or_default();
+    let (mut events, mut block) = (u64::from(first.ends_with(b"\n")), vec![0; 64 * 1024]);
     loop {
         match file.read(&mut block)? {
-            0 => return Ok(lines),
-            bytes => lines += memchr::memchr_iter(b'\n', &block[..bytes]).count() as u64,
+            0 => return Ok(Counted { events, names }),
+            bytes => events += memchr::memchr_iter(b'\n', &block[..bytes]).count() as u64,
         }
     }
 }
@@ -85,6 +114,11 @@ mod tests {
         put(temp.path(), 2, &[Entry::default()]).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", temp.path().join(DIRECTORY).join("link.ndjson")).unwrap();
         assert_eq!(tally.count(temp.path()).unwrap(), 3);
+        let other = Entry { sink: "siem".into(), source: "wiki".into(), ..Entry::default() };
+        put(temp.path(), 3, &[other.clone(), other]).unwrap();
+        assert_eq!(tally.count(temp.path()).unwrap(), 5);
+        let names = |sink: &str, source: &str| (sink.to_owned(), source.to_owned());
+        assert_eq!(tally.by_sink(), HashMap::from([(names("", ""), 3), (names("siem", "wiki"), 2)]));
         for (path, _) in files(temp.path()).unwrap() {
             std::fs::remove_file(path).unwrap();
         }

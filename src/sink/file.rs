@@ -238,6 +238,8 @@ impl<R: Fn(Report)> Writer<R> {
                 self.unsynced.written_bytes += batch.bytes.len() as u64;
                 self.unsynced.written_events += batch.events.len() as u64;
                 self.events += batch.events.len() as u64;
+                let times = batch.events.iter().map(|event| event.time_ms).collect();
+                self.unsynced.written.push(Report::Acknowledged(times));
                 self.unsynced.written.extend(batch.number.map(|number| Report::Final {
                     number,
                     events: std::mem::take(&mut self.events),
@@ -245,6 +247,7 @@ impl<R: Fn(Report)> Writer<R> {
                 }));
                 (self.report)(Report::Written(batch.bytes));
                 if std::mem::take(&mut self.failures) > 0 {
+                    (self.report)(Report::Health(None));
                     tracing::info!(path = self.output.path(), "writing events works again");
                 }
                 self.retry_at = None;
@@ -256,6 +259,8 @@ impl<R: Fn(Report)> Writer<R> {
                     return Err(SinkError::GaveUp { reason });
                 }
                 if self.failures == 1 {
+                    let reason = format!("cannot write `{}`: {error}", self.output.path());
+                    (self.report)(Report::Health(Some(reason)));
                     tracing::error!(path = self.output.path(), %error, "cannot write events; retrying every {RETRY:?}, reading pauses meanwhile");
                 }
                 self.backlog.push_front(batch);

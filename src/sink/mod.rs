@@ -19,6 +19,7 @@ use crate::record::EventId;
 use remote::{DeliverySettings, Quarantine};
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// With `--once`: how many transient failures in a row are retried before the run gives up.
@@ -134,6 +135,10 @@ pub enum Report {
     Written(Vec<u8>),
     /// Every event of the batch has a final outcome.
     Final { number: u64, events: u64, mark: Option<SinkMark> },
+    /// These events were delivered just now: their times in milliseconds since 1970.
+    Acknowledged(Vec<i64>),
+    /// A request to a server has ended, with this class of outcome. `bytes`: of its events.
+    Request { class: &'static str, bytes: u64, duration: Duration },
     /// Why events are not delivered at the moment. `None`: delivery has recovered.
     Health(Option<String>),
     /// These events were put into quarantine. Comes before the batch is final.

@@ -51,12 +51,36 @@ pub(crate) enum RequestOutcome {
     },
 }
 
+impl RequestOutcome {
+    /// The word of the metrics. Outcomes of single events count by the one that needs most attention.
+    pub(crate) fn class(&self) -> &'static str {
+        match self {
+            RequestOutcome::All(outcome) => outcome.class(),
+            RequestOutcome::Each(outcomes) => {
+                let classes = || outcomes.iter().map(Outcome::class);
+                let mut worst = ["misconfigured", "retry", "refused"].into_iter();
+                worst.find(|class| classes().any(|other| other == *class)).unwrap_or("ok")
+            }
+            RequestOutcome::Halve { .. } | RequestOutcome::Suspect { .. } => "refused",
+        }
+    }
+}
+
 /// Longest excerpt of a server's message in a reason.
 const EXCERPT_CHARS_MAX: usize = 400;
 
 impl Outcome {
     pub(crate) fn retry(reason: impl Into<String>) -> Outcome {
         Outcome::Retry { reason: reason.into(), after: None }
+    }
+
+    fn class(&self) -> &'static str {
+        match self {
+            Outcome::Delivered | Outcome::Duplicate => "ok",
+            Outcome::Retry { .. } => "retry",
+            Outcome::Poison { .. } | Outcome::TooLarge { .. } => "refused",
+            Outcome::Misconfigured { .. } => "misconfigured",
+        }
     }
 
     /// Empty if the event was delivered.

@@ -9,7 +9,7 @@ use std::io::{self, StdoutLock, Write};
 use std::sync::mpsc::Receiver;
 
 pub(crate) fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Result<(), SinkError> {
-    let mut events = 0;
+    let mut times = Vec::new();
     // Locked from the first part of an event to its last, so that lines of two sources never mix.
     let mut lock: Option<StdoutLock<'static>> = None;
     while let Ok(message) = messages.recv() {
@@ -26,10 +26,12 @@ pub(crate) fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Resul
             lock = Some(stdout);
         }
         crate::failpoint::hit("after_send");
-        events += batch.events.len() as u64;
+        times.extend(batch.events.iter().map(|event| event.time_ms));
         report(Report::Written(batch.bytes));
         if let Some(number) = batch.number {
-            report(Report::Final { number, events: std::mem::take(&mut events), mark: None });
+            let events = times.len() as u64;
+            report(Report::Acknowledged(std::mem::take(&mut times)));
+            report(Report::Final { number, events, mark: None });
         }
     }
     Ok(())

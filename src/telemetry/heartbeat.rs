@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// All stages of the process.
 static STAGES: Mutex<Vec<Arc<Stage>>> = Mutex::new(Vec::new());
+/// A stage that is busy with one piece of work for longer makes no progress. The unit has it as `WatchdogSec`.
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(180);
 const WAITING: u64 = u64::MAX;
 
 thread_local! {

@@ -1,5 +1,6 @@
 //! Behaviour of the real binary.
 
+mod admin;
 mod api;
 mod auto;
 mod chaos;
@@ -17,7 +18,9 @@ mod fuzz;
 mod generator;
 mod hostile_names;
 mod kafka;
+mod lifecycle;
 mod mapping;
+mod monitoring;
 mod nginx;
 mod opensearch;
 mod output;
@@ -31,7 +34,9 @@ mod simulator;
 mod sinks;
 mod state;
 mod state_command;
+mod status;
 mod store;
 mod supervise;
+mod support_bundle;
 mod syslog;
 mod tidy;

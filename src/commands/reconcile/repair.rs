@@ -56,6 +56,9 @@ impl<W: Write> Reconciler<'_, W> {
             )?;
             repair.send(&mut encoder, (sink, remote, source));
         }
+        if let Some(result) = &mut self.result {
+            result.missing = result.missing.saturating_sub(repair.delivered);
+        }
         self.output.repaired(&name, &repair)?;
         Ok(())
     }

@@ -4,6 +4,7 @@ use super::circuit::Permit;
 use super::settle::{Delivery, RequestSequence, RetryReason};
 use super::work::{DeliveryWork, PendingRefusal, RequestPart};
 use super::{DeliverySettings, Destination, PendingEvent, Report, SinkError, lower_limit};
+use crate::clock;
 use crate::delay::random;
 use crate::sink::ONCE_FAILURES_MAX;
 use crate::sink::outcome::{Outcome, RequestOutcome};
@@ -61,9 +62,15 @@ impl<P: Destination> Delivery<'_, P> {
             begun: self.circuit.next_sequence(),
             sent: self.circuit.next_sequence(),
         };
+        let began = clock::monotonic();
         let outcome = self.destination.send(&events).await;
         crate::failpoint::hit("after_send");
         let count = events.len();
+        (self.report)(Report::Request {
+            class: outcome.class(),
+            bytes: events.iter().map(|event| event.bytes().len() as u64 + 1).sum(),
+            duration: clock::monotonic().saturating_duration_since(began),
+        });
         let (outcomes, by_item) = match outcome {
             // The server counts its items in another way.
             RequestOutcome::Suspect { at, reason } if count > 1 && at >= count => {

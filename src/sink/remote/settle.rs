@@ -77,6 +77,11 @@ impl<P> Delivery<'_, P> {
             event.note_refusal(refused);
             PendingRefusal { event, reason, proven, by_item }
         };
+        let delivered = events.iter().zip(&outcomes).filter(|(_, outcome)| is_there(outcome));
+        let times: Vec<i64> = delivered.map(|(event, _)| event.time_ms()).collect();
+        if !times.is_empty() {
+            (self.report)(Report::Acknowledged(times));
+        }
         for (event, outcome) in events.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Delivered | Outcome::Duplicate => event.done(self.report),

@@ -111,7 +111,7 @@ fn run_with(
                 recorded.events += events;
             }
             Report::Health(trouble) => recorded.troubles.push(trouble),
-            Report::Quarantined(_) => {}
+            Report::Quarantined(_) | Report::Acknowledged(_) | Report::Request { .. } => {}
         }
     };
     let quarantine = |refused: &[Refused]| {

@@ -70,6 +70,7 @@ impl Api {
             let occasion = now.ms.to_string();
             self.checks.notices.push(Notice::new(action, &self.source, &occasion, now.ms, message));
         }
+        self.metrics.set_coverages(&settings.coverage);
         if settings != before {
             self.checks.audit_settings = Some(settings);
             self.checks.audit_settings_changed = true;
@@ -80,6 +81,20 @@ impl Api {
     fn unreadable(&self, what: &str, class: &ResponseClass) {
         tracing::debug!(source = self.source, reason = class.message(), "the audit {what} cannot be read");
     }
+}
+
+/// What `check` and `status` say if an area is off.
+pub(crate) fn coverage_off(levels: &Coverage) -> Option<String> {
+    let remedy = "nothing is audited in an area that is off: raise it in Confluence's audit log settings";
+    levels
+        .values()
+        .any(|level| level == "off")
+        .then(|| format!("coverage: {}; {remedy}", coverage_text(levels)))
+}
+
+pub(crate) fn coverage_text(levels: &Coverage) -> String {
+    let list: Vec<String> = levels.iter().map(|(area, level)| format!("{area} {level}")).collect();
+    list.join(", ")
 }
 
 /// An action of a notice, and its message.

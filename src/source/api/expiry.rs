@@ -19,6 +19,7 @@ impl Api {
         let Some(expires_ms) = self.expires_ms(now).await else {
             return;
         };
+        self.metrics.set_credential_expiry(expires_ms);
         let Some(cursor) = &mut self.cursor.windows.cursor else {
             return;
         };

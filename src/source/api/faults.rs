@@ -98,6 +98,9 @@ impl Api {
             self.faults.failures += 1;
             delay::back_off(self.faults.failures.max(failures), requested, random())
         };
+        if class == ResponseClass::RateLimited {
+            self.metrics.count_throttled(pause);
+        }
         self.report(class.message(), needs_operator, pause, now);
         if let Some(attempts) = self.window_at_fault(&class) {
             self.defer(class.message(), now.monotonic + pause, needs_operator, now);

@@ -6,9 +6,11 @@ use super::endpoint::Endpoint;
 use super::outage::Faults;
 use super::page::Page;
 use super::poll::Poll;
+use super::response;
 use super::server_clock::ServerClock;
 use crate::config::ApiConfig;
 use crate::http::Client;
+use crate::metrics::ApiMetrics;
 use crate::position::ApiCursor;
 use std::time::Instant;
 
@@ -61,6 +63,7 @@ pub struct Api {
     /// It is polled for the events of nodes whose files are not read.
     pub(super) for_other_nodes: bool,
     pub(super) total: ApiTotal,
+    pub(super) metrics: ApiMetrics,
 }
 
 impl Api {
@@ -82,8 +85,22 @@ impl Api {
             checks: Checks::new(&config),
             for_other_nodes: false,
             total: ApiTotal { url: config.http.base.to_string(), ..ApiTotal::default() },
+            metrics: ApiMetrics::default(),
             config,
         }
+    }
+
+    /// Counts the requests with these metrics.
+    pub fn with_metrics(mut self, metrics: ApiMetrics) -> Api {
+        let (of_requests, product) = (metrics.clone(), self.config.product.clone());
+        self.client.observe(Box::new(move |result, duration| {
+            of_requests.observe_request(response::classify(result, &product).name(), duration);
+        }));
+        if let Some(settings) = &self.checks.audit_settings {
+            metrics.set_coverages(&settings.coverage);
+        }
+        self.metrics = metrics;
+        self
     }
 
     pub fn total(&self) -> &ApiTotal {
@@ -92,7 +109,8 @@ impl Api {
 
     /// A second `Api` for the same server, polled for the events of nodes whose files are not read.
     pub fn for_other_nodes(&self, cursor: Option<ApiCursor>) -> Api {
-        let mut api = Api::new(&self.source, self.config.clone(), cursor);
+        let api = Api::new(&self.source, self.config.clone(), cursor);
+        let mut api = api.with_metrics(self.metrics.clone());
         api.checks.self_activity = self.shared_self_activity();
         api.for_other_nodes = true;
         api

@@ -135,6 +135,7 @@ impl Api {
         self.checks.self_activity().response_received();
         self.recovered(now);
         if let Some(pause) = pause {
+            self.metrics.count_throttled(pause);
             self.faults.not_before = Some(now.monotonic + pause);
         }
         self.check_page(page, now)

@@ -4,6 +4,7 @@ use super::AuditFiles;
 use super::name::display_path;
 use super::tracked::Retry;
 use crate::access;
+use crate::metrics::LossClass;
 use crate::position::Loss;
 use std::io;
 use std::path::Path;
@@ -13,12 +14,28 @@ use std::time::{Duration, Instant};
 const READ_ERRORS_UNHEALTHY: u32 = 3;
 const READ_RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// Why a part of a file is lost: its class, and a message.
+pub(super) struct LossReason<'a>(pub(super) LossClass, pub(super) &'a str);
+
 /// Error message for a file that cannot be read.
 pub(crate) fn cannot_read(path: &Path, error: &io::Error) -> String {
     format!("cannot read `{}`: {error}", display_path(path))
 }
 
 impl AuditFiles {
+    /// Updates the metrics of what is not read yet.
+    pub fn measure_backlog(&self) {
+        let unread =
+            self.tracked.iter().filter(|tracked| !tracked.entry.finished && tracked.unread_bytes() > 0);
+        let (mut files, mut bytes) = (self.unidentified.len() as u64, 0);
+        for tracked in unread {
+            files += 1;
+            bytes += tracked.unread_bytes();
+        }
+        self.metrics.backlog_files.set(files as i64);
+        self.metrics.backlog_bytes.set(bytes as i64);
+    }
+
     pub(super) fn read_failed(&mut self, index: usize, now: Instant, error: io::Error) -> Instant {
         let tracked = &mut self.tracked[index];
         let failures = tracked.retry.as_ref().map_or(0, |retry| retry.failures) + 1;
@@ -62,7 +79,16 @@ impl AuditFiles {
         }
     }
 
-    pub(super) fn record_loss(&mut self, at_ms: i64, path: &Path, from: u64, bytes: u64, reason: &str) {
+    pub(super) fn record_loss(
+        &mut self,
+        at_ms: i64,
+        path: &Path,
+        from: u64,
+        bytes: u64,
+        reason: LossReason<'_>,
+    ) {
+        let LossReason(class, reason) = reason;
+        self.metrics.count_loss(class, bytes);
         if bytes > 0 {
             tracing::error!(
                 source = self.source,

@@ -37,6 +37,7 @@ mod verify;
 pub(crate) mod wake;
 
 use crate::config::FilesConfig;
+use crate::metrics::SourceMetrics;
 use crate::position::{FileEntry, Progress};
 use directory::OpenDirectory;
 use identify::Unidentified;
@@ -73,6 +74,7 @@ pub struct AuditFiles {
     stale_namespace_at: Option<Instant>,
     /// Sizes of the files by key when all of them were first known. `None`: some are not known yet.
     sizes_at_start: Option<HashMap<u32, u64>>,
+    metrics: SourceMetrics,
 }
 
 /// A configured directory. Its files are read in order as one series of records.
@@ -169,12 +171,19 @@ impl AuditFiles {
             verify_at: None,
             stale_namespace_at: None,
             sizes_at_start: None,
+            metrics: SourceMetrics::default(),
         };
         for entry in entries {
             let directory = files.directory_index(entry.path.parent().unwrap_or(&entry.path));
             files.tracked.push(TrackedFile::new(entry, directory));
         }
         files
+    }
+
+    /// Counts what is read with these metrics.
+    pub fn with_metrics(mut self, metrics: SourceMetrics) -> AuditFiles {
+        self.metrics = metrics;
+        self
     }
 
     fn directory_index(&mut self, path: &Path) -> usize {

@@ -77,7 +77,8 @@ impl AuditFiles {
         match reader.fill(self.config.read_bytes) {
             Ok(0) if tracked.compression.is_some() => return Ok(self.finish(index, emit)),
             Ok(0) => {}
-            Ok(_) => {
+            Ok(bytes) => {
+                self.metrics.read_bytes.inc_by(bytes as u64);
                 (tracked.quiet_since, tracked.incomplete) = (None, None);
                 let directory = &mut self.directories[tracked.directory];
                 directory.emitted_bytes += tracked.emit(directory.twin_scope, directory.emitted_bytes, emit);

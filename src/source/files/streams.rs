@@ -1,9 +1,11 @@
 //! Compressed audit files that cannot be read now: they are retried, or given up and recorded as lost.
 
 use super::compressed::{self, Decompressor, FileCompression, stream_fault};
+use super::failures::LossReason;
 use super::matching::FileObservation;
 use super::tracked::IncompleteStream;
 use super::{AuditFiles, ReadStatus, name};
+use crate::metrics::LossClass;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -105,7 +107,7 @@ impl AuditFiles {
         (tracked.entry.finished, tracked.changed) = (true, true);
         if !known {
             let (path, from) = (tracked.entry.path.clone(), tracked.entry.offset);
-            self.record_loss(now_ms, &path, from, 0, reason);
+            self.record_loss(now_ms, &path, from, 0, LossReason(LossClass::Compressed, reason));
         }
     }
 

@@ -2,10 +2,12 @@
 //! leaves one, the rest of the copy is read first. Then the file is read from the start.
 
 use super::compressed::{self, FileCompression};
+use super::failures::LossReason;
 use super::matching::FileObservation;
 use super::name::FileOrder;
 use super::tracked::TrackedFile;
 use super::{AuditFiles, RewrittenFile, file_reader, name};
+use crate::metrics::LossClass;
 use crate::position::{FileEntry, Fingerprint, Verification};
 
 impl AuditFiles {
@@ -73,7 +75,7 @@ impl AuditFiles {
         } else if copy.is_none() && old.size > 0 {
             let reason = "the file was truncated or rewritten before it was read";
             let path = self.tracked[index].entry.path.clone();
-            self.record_loss(self.now_ms, &path, 0, old.size, reason);
+            self.record_loss(self.now_ms, &path, 0, old.size, LossReason(LossClass::Rewritten, reason));
         }
     }
 

@@ -1,8 +1,10 @@
 //! Files that are missing from their directory. They are read on while open, then closed, and finally forgotten.
 
+use super::failures::LossReason;
 use super::tracked::TrackedFile;
 use super::{AuditFiles, compressed, file_reader};
 use crate::config::FilesConfig;
+use crate::metrics::LossClass;
 use std::collections::HashSet;
 use std::time::Instant;
 
@@ -62,7 +64,7 @@ impl AuditFiles {
                     let lost = if tracked.compression.is_some() { 0 } else { unread };
                     let reason = "the file was deleted before it could be delivered; it was held open as long as the \
                                   limits allow";
-                    self.record_loss(now_ms, &path, from, lost, reason);
+                    self.record_loss(now_ms, &path, from, lost, LossReason(LossClass::Deleted, reason));
                 }
             }
         }
@@ -83,13 +85,14 @@ impl AuditFiles {
         self.tracked[index].mark_vanished(now_ms);
         if compressed {
             let reason = "the compressed file was deleted before it was read to its end";
-            self.record_loss(now_ms, &path, from, 0, reason);
+            self.record_loss(now_ms, &path, from, 0, LossReason(LossClass::Deleted, reason));
         } else if size > from {
-            self.record_loss(now_ms, &path, from, size - from, "the file was deleted before it was read");
+            let reason = LossReason(LossClass::Deleted, "the file was deleted before it was read");
+            self.record_loss(now_ms, &path, from, size - from, reason);
         } else if holder.is_none() {
             let reason = "the file was deleted while the agent did not have it open; what was written to it since the \
                  last read is unknown";
-            self.record_loss(now_ms, &path, from, 0, reason);
+            self.record_loss(now_ms, &path, from, 0, LossReason(LossClass::Deleted, reason));
         }
     }
 
@@ -152,7 +155,7 @@ impl AuditFiles {
                 let bytes = if compressed { 0 } else { entry.size - entry.offset };
                 let (path, from) = (entry.path.clone(), entry.offset);
                 let reason = "its directory was unavailable for longer than positions are kept";
-                self.record_loss(now_ms, &path, from, bytes, reason);
+                self.record_loss(now_ms, &path, from, bytes, LossReason(LossClass::Forgotten, reason));
             }
         }
         if !forget.is_empty() {

@@ -1,7 +1,7 @@
 //! Audit APIs that are polled, against the simulated Confluence: in the process with clocks that the test sets, and
 //! with the real binary.
 
-mod binary;
+pub mod binary;
 mod cadence;
 mod coverage;
 mod failing;
@@ -22,6 +22,7 @@ use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{ApiConfig, Auth, HttpConfig, Product, Reference, Start};
 use confluence_audit_agent::format::{Format, Raw};
 use confluence_audit_agent::ledger::{Limits, SharedLedger};
+use confluence_audit_agent::metrics::Metrics;
 use confluence_audit_agent::position::{ApiCursor, LedgerPosition};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::secret::Secret;
@@ -87,7 +88,7 @@ impl Pipeline {
         let ((messages, inbox), (new_batches, batches)) = (channel(), channel());
         let sink = SinkPipeline::new(Format::Raw(Raw), Inbox::Thread(messages), flow.clone(), HashMap::new());
         let ids = IdHasher::new(Some("wiki"));
-        let encoder = Encoder::new(vec![sink], new_batches);
+        let encoder = Encoder::new(vec![sink], new_batches, Metrics::new().source("wiki"));
         Pipeline {
             ingest: Ingest::new(encoder, ids, ledger, None, HeldSearches::default()),
             flow,

@@ -1,13 +1,16 @@
 //! What the tests of the real binary share: an agent, a writer of audit files, and an oracle that judges what arrived.
 
+pub mod admin;
 pub mod agent;
 pub mod certificates;
 pub mod collector;
 pub mod ledger;
 pub mod mmdb;
+pub mod opensearch;
 pub mod oracle;
 pub mod outputs;
 pub mod port;
+pub mod rest;
 pub mod skip;
 pub mod writer;
 
