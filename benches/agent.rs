@@ -48,6 +48,8 @@ impl Agent {
         command.arg("run").arg("--files").arg(dir.join("log/*.audit.log"));
         command.arg("--sink").arg(format!("file:{}", output(dir).display()));
         command.arg("--state").arg(dir.join("state"));
+        // The admin endpoint is on, as in the unit.
+        command.env("RUNTIME_DIRECTORY", dir);
         if once {
             command.arg("--once");
         }

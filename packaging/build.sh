@@ -93,7 +93,7 @@ tree() {
     done
     packaging/sbom.py "$version" "$target" >$made/sbom.cdx.json
     # Further instances: another configuration, another state.
-    sed -e "s/^Description=.*/& %i/" -e "s/config\.toml/%i.toml/" -e "s|^\(StateDirectory=.*\)|\1-instances/%i|" \
+    sed -e "s/^Description=.*/& %i/" -e "s/config\.toml/%i.toml/" -e "s#^\(\(State\|Runtime\)Directory=.*\)#\1-instances/%i#" \
         -e "s|^ExecStart=.*|& --state /var/lib/$name-instances/%i|" -e "/^# packaging.build.sh makes/d" \
         packaging/systemd/$unit >$made/template
     {

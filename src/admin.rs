@@ -1,26 +1,28 @@
-//! The admin endpoint: HTTP over a Unix socket, or over TCP on a loopback address. It answers GET and HEAD, and what it
-//! answers is made by the agent. Nobody can stop delivery through it: connections, their time and their headers are
-//! bounded.
+//! The admin endpoint: HTTP over a Unix socket, over TCP on a loopback address, or with a token on any address. It
+//! answers GET and HEAD, and what it answers is made by the agent. Nobody can stop delivery through it: connections,
+//! their time and their headers are bounded.
 
-use crate::config::AdminConfig;
+use crate::config::Reference;
+use crate::credential::Credential;
+use crate::secret::Secret;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-/// Connections at a time. Prometheus needs one, a person a few.
+/// Connections at a time, to each listener. Prometheus needs one, a person a few.
 const CONNECTIONS_MAX: usize = 16;
 /// How long a client may take to send its headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +30,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a request's head. Browsers send a few hundred.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// In front of a token in a header.
+const BEARER: &[u8] = b"Bearer ";
 /// After a failed accept, mostly for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
@@ -41,43 +45,90 @@ pub(crate) struct Reply {
 /// Answers a path; `None`: there is nothing there.
 pub(crate) type Respond = Arc<dyn Fn(&str) -> Option<Reply> + Send + Sync>;
 
-/// Opens the endpoint, and serves it in tasks of this runtime until the process ends.
+/// Why a client of a listener may read.
+enum Access {
+    /// It could open the socket, which belongs to the agent's user and group.
+    Socket,
+    /// It is on this host.
+    Loopback,
+    /// It has the token.
+    Token(Mutex<Credential>),
+}
+
+/// What the connections of one listener share.
+struct Listener {
+    access: Access,
+    respond: Respond,
+    slots: Arc<Semaphore>,
+}
+
+/// Removes the socket at the end.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // It may be gone: systemd removes its directory.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Opens the Unix socket of the endpoint, and serves it in tasks of this runtime until the process ends.
 ///
 /// # Errors
-/// A socket cannot be opened.
-pub(crate) fn serve(config: &AdminConfig, respond: Respond) -> io::Result<()> {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    if let Some(path) = &config.socket {
-        let listener = bind_unix(path)?;
-        let (slots, respond) = (slots.clone(), respond.clone());
-        tokio::spawn(async move {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => spawn_connection(stream, false, &slots, &respond),
-                    Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
-                }
+/// The socket cannot be opened.
+pub(crate) fn serve_socket(path: &Path, respond: Respond) -> io::Result<()> {
+    let listener = bind_unix(path)?;
+    let (file, shared) = (SocketFile(path.to_owned()), Listener::new(Access::Socket, respond));
+    tokio::spawn(async move {
+        // Moves it into the task, which lives as long as the runtime.
+        let _file = file;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => spawn_connection(stream, &shared),
+                Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
             }
-        });
-    }
-    if let Some(address) = config.listen {
-        let listener = bind_tcp(address)?;
-        tokio::spawn(async move {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => spawn_connection(stream, true, &slots, &respond),
-                    Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
-                }
-            }
-        });
-    }
+        }
+    });
     Ok(())
 }
 
-/// A socket that a killed agent has left is replaced; anything else at its path is not.
+/// As [`serve_socket`], over TCP. Without a token the address must be a loopback address.
+pub(crate) fn serve_tcp(address: SocketAddr, token: Option<Reference>, respond: Respond) -> io::Result<()> {
+    let access = match token {
+        None if !address.ip().is_loopback() => {
+            return Err(io::Error::other(format!("{address} is no loopback address and needs a token")));
+        }
+        None => Access::Loopback,
+        Some(token) => {
+            let mut token = Credential::new(token);
+            // Read now, so that the log says what is wrong. Each request reads it again if the file has changed.
+            token.read().map_err(io::Error::other)?;
+            Access::Token(Mutex::new(token))
+        }
+    };
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let (listener, shared) = (TcpListener::from_std(listener)?, Listener::new(access, respond));
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => spawn_connection(stream, &shared),
+                Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
+            }
+        }
+    });
+    Ok(())
+}
+
+/// A socket that a killed agent has left is replaced. One that somebody serves is not, and nothing else is.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let refused = |reason| Err(io::Error::other(format!("`{}` {reason}", path.display())));
     match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => std::fs::remove_file(path)?,
-        Ok(_) => return Err(io::Error::other(format!("`{}` is there and is not a socket", path.display()))),
+        Ok(metadata) if !metadata.file_type().is_socket() => return refused("is there and is not a socket"),
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return refused("is served by another process");
+        }
+        Ok(_) => std::fs::remove_file(path)?,
         Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
@@ -85,24 +136,71 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+impl Listener {
+    fn new(access: Access, respond: Respond) -> Arc<Listener> {
+        Arc::new(Listener { access, respond, slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)) })
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if let Some(refusal) = self.refusal(request) {
+            return refusal;
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match (self.respond)(request.uri().path()) {
+            Some(reply) => response(reply),
+            None => text(StatusCode::NOT_FOUND, "There are /, /status, /metrics, /livez and /readyz.\n"),
+        }
+    }
+
+    /// Why the client may not read, if so.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        match &self.access {
+            Access::Socket => None,
+            // A web page whose name resolves to a loopback address must not read this.
+            Access::Loopback => {
+                let is_local = request.headers().get(HOST).is_some_and(is_loopback_host);
+                let message = "The host of the URL must be a loopback address or `localhost`.\n";
+                (!is_local).then(|| text(StatusCode::FORBIDDEN, message))
+            }
+            Access::Token(token) => {
+                let token = token.lock().unwrap_or_else(PoisonError::into_inner).read();
+                if token.is_ok_and(|token| has_token(request.headers().get(AUTHORIZATION), &token)) {
+                    return None;
+                }
+                let message = "The header `Authorization: Bearer …` must have the token of `[admin]`.\n";
+                let mut refusal = text(StatusCode::UNAUTHORIZED, message);
+                refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                Some(refusal)
+            }
+        }
+    }
+}
+
+/// Whether the header has the token. The time that this takes does not depend on how much of it is right.
+fn has_token(header: Option<&HeaderValue>, token: &Secret) -> bool {
+    let given = header.and_then(|header| header.as_bytes().split_at_checked(BEARER.len()));
+    given.is_some_and(|(scheme, given)| {
+        // Hashes of blake3 are compared in constant time.
+        scheme.eq_ignore_ascii_case(BEARER) && blake3::hash(given) == blake3::hash(token.expose().as_bytes())
+    })
 }
 
 /// Serves a connection in a task of its own. Beyond [`CONNECTIONS_MAX`] it is closed at once.
-fn spawn_connection<S>(stream: S, is_tcp: bool, slots: &Arc<Semaphore>, respond: &Respond)
+fn spawn_connection<S>(stream: S, listener: &Arc<Listener>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Ok(slot) = slots.clone().try_acquire_owned() else {
+    let Ok(slot) = listener.slots.clone().try_acquire_owned() else {
         return;
     };
-    let respond = respond.clone();
+    let listener = listener.clone();
     tokio::spawn(async move {
         let service = service_fn(move |request| {
-            let response = answer(&request, is_tcp, &respond);
+            let response = listener.answer(&request);
             async move { Ok::<_, std::convert::Infallible>(response) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
@@ -114,25 +212,6 @@ where
         let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
         drop(slot);
     });
-}
-
-fn answer(request: &Request<Incoming>, is_tcp: bool, respond: &Respond) -> Response<Full<Bytes>> {
-    if is_tcp && !request.headers().get(HOST).is_some_and(is_loopback_host) {
-        // A web page whose name resolves to a loopback address must not read this.
-        return text(
-            StatusCode::FORBIDDEN,
-            "The host of the URL must be a loopback address or `localhost`.\n",
-        );
-    }
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    match respond(request.uri().path()) {
-        Some(reply) => response(reply),
-        None => text(StatusCode::NOT_FOUND, "There are /, /status, /metrics, /livez and /readyz.\n"),
-    }
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
@@ -190,5 +269,23 @@ mod tests {
         ] {
             assert_eq!(is_loopback_host(&HeaderValue::from_static(host)), expected, "{host:?}");
         }
+    }
+
+    #[test]
+    fn only_the_whole_token_is_the_token() {
+        let token = Secret::new("0123456789abcdef");
+        for (header, expected) in [
+            ("Bearer 0123456789abcdef", true),
+            ("bearer 0123456789abcdef", true),
+            ("Bearer 0123456789abcde", false),
+            ("Bearer 0123456789abcdefg", false),
+            ("Basic 0123456789abcdef", false),
+            ("0123456789abcdef", false),
+            ("Bearer ", false),
+            ("", false),
+        ] {
+            assert_eq!(has_token(Some(&HeaderValue::from_static(header)), &token), expected, "{header:?}");
+        }
+        assert!(!has_token(None, &token));
     }
 }

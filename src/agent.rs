@@ -29,6 +29,7 @@ mod service;
 mod signals;
 mod sink_pipeline;
 mod sinks;
+mod state_store;
 mod status;
 mod summary;
 mod supervisor;
@@ -48,9 +49,10 @@ pub use sink_pipeline::SinkPipeline;
 pub(crate) use sinks::context;
 pub use summary::{Delivered, SourceTotal, Summary};
 
+use crate::admin;
 use crate::config::Config;
 use crate::telemetry::log::LogGuard;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Runs until a signal stops it, or with `once` until everything is delivered. Messages that the log suppresses as
@@ -70,15 +72,28 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> Result<Summary, Agent
 
 /// Without the endpoint everything is delivered all the same.
 fn open_admin_endpoint(config: &Config, running: &mut running::Running) {
-    let mut admin = config.admin.clone();
-    if admin.socket.is_none() {
-        // systemd makes it, if the unit has one.
-        admin.socket = std::env::var_os("RUNTIME_DIRECTORY").map(|dir| PathBuf::from(dir).join("admin.sock"));
-    }
     let observed = Arc::new(status::Observed::new(config, running));
-    if let Err(error) = crate::admin::serve(&admin, observed.clone().respond()) {
-        tracing::error!(%error, "the admin endpoint cannot be opened; the agent delivers without it");
-        return;
+    let respond = observed.clone().respond();
+    let config = &config.admin;
+    let failed = |at: String, error: &std::io::Error| {
+        tracing::error!(at, %error, "the admin endpoint cannot be opened; the agent delivers without it");
+    };
+    if let Some(path) = config.socket.clone().or_else(socket_of_unit)
+        && let Err(error) = admin::serve_socket(&path, respond.clone())
+    {
+        failed(path.display().to_string(), &error);
+    }
+    if let Some(address) = config.listen
+        && let Err(error) = admin::serve_tcp(address, config.token.clone(), respond)
+    {
+        failed(address.to_string(), &error);
     }
     running.on_tick = Box::new(move || observed.sample());
+}
+
+/// In the directory that systemd makes for the unit, if the unit has one.
+fn socket_of_unit() -> Option<PathBuf> {
+    let directories = std::env::var("RUNTIME_DIRECTORY").ok()?;
+    let directory = directories.split(':').next().filter(|directory| directory.starts_with('/'))?;
+    Some(Path::new(directory).join("admin.sock"))
 }

@@ -184,6 +184,33 @@ starts() {
     assert_succeeds "nobody else reads the output" sh -c "! runuser -u tester -- cat $output"
 }
 
+# The socket of the admin endpoint is for the agent's group.
+has_an_admin_socket() {
+    local socket=/run/$name/admin.sock
+    assert_equal "directory of the socket" "$(stat -c '%a %U %G' /run/$name)" "750 $name $name"
+    assert_succeeds "the socket is there" wait_for 10 test -S $socket
+    assert_equal "socket" "$(stat -c '%a %U %G' $socket)" "660 $name $name"
+    assert_succeeds "another user does not reach it" sh -c "! runuser -u tester -- test -S $socket"
+}
+
+# A reload is a restart after a check. A wrong configuration leaves the running agent alone.
+f64_reload() {
+    local pid
+    pid=$(property MainPID)
+    assert_succeeds "reload" systemctl reload $unit
+    assert_succeeds "it is another process" wait_for 20 other_pid "$pid"
+    write_lines 5
+    assert_delivered_once
+    pid=$(property MainPID)
+    cp $config /root/config
+    printf '\n[nonsense]\nx = 1\n' >>$config
+    assert_succeeds "a reload with a wrong configuration fails" sh -c "! systemctl reload $unit"
+    cat /root/config >$config
+    assert_equal "state" "$(property ActiveState) $(property MainPID) $(property NRestarts)" "active $pid 0"
+    write_lines 5
+    assert_delivered_once
+}
+
 f62_unit() {
     local score
     assert_succeeds "systemd-analyze verify" systemd-analyze verify --man=no $unit
@@ -295,7 +322,8 @@ is_shut_in() {
         'read credential')
             if [ "$systemd" -ge 252 ]; then assert_equal "$name_" "$verdict" allowed; else assert_equal "$name_" "$verdict" refused; fi
             ;;
-        'bind udp')
+        'listen unix') assert_equal "$name_" "$verdict" allowed ;;
+        'bind udp' | 'listen tcp' | 'listen tcp6')
             if [ "$verdict" = refused ]; then pass; else skipped "$name_: this machine or systemd $systemd cannot enforce it"; fi
             ;;
         'execute '*)
@@ -443,7 +471,7 @@ case $phase in
 before)
     echo "# systemd $systemd, $(. /etc/os-release && echo "$PRETTY_NAME"), $family"
     a_confluence_host
-    for test in installs starts f62_unit is_killed starves_the_watchdog is_shut_in has_a_second_instance gets_a_new_view; do
+    for test in installs starts has_an_admin_socket f64_reload f62_unit is_killed starves_the_watchdog is_shut_in has_a_second_instance gets_a_new_view; do
         $test
     done
     if [ "$family" = deb ]; then finds_what_is_made_later; fi

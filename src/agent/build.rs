@@ -18,8 +18,9 @@ use super::run_marker::RunMarker;
 use super::running::{Running, SinkThread};
 use super::samplers;
 use super::sinks::{self, SinkIndex};
+use super::state_store::StateStore;
 use super::threads::{EndedWith, ThreadEnded, spawn};
-use crate::checkpoint::{Commit, SourceState, Store};
+use crate::checkpoint::{Commit, SourceState};
 use crate::clock;
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
 use crate::enrich::Enrichment;
@@ -46,7 +47,7 @@ const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     let is_first_run = !config.state_dir.join("meta.json").exists();
-    let (mut state_store, agent_id) = open_state(config, mode)?;
+    let (mut state_store, agent_id) = StateStore::open(config, mode)?;
     if !mode.dry_run {
         report_quarantine(&config.state_dir);
     }
@@ -292,40 +293,6 @@ fn report_quarantine(state_dir: &Path) {
             "events are in quarantine, refused by their server; see `confluence-audit-agent quarantine list`"
         );
     }
-}
-
-/// The store, or for a dry run an image of its content.
-struct StateStore {
-    store: Option<Store>,
-    image: crate::checkpoint::StateImage,
-}
-
-impl StateStore {
-    fn load(&mut self, source: &str) -> Result<SourceState, AgentError> {
-        match &mut self.store {
-            Some(store) => Ok(store.load(source)?),
-            None => Ok(self.image.sources.get(source).cloned().unwrap_or_default()),
-        }
-    }
-
-    fn commit(&mut self, commit: Commit) -> Result<(), AgentError> {
-        match &mut self.store {
-            Some(store) => Ok(store.commit(&[commit])?),
-            None => Ok(()),
-        }
-    }
-}
-
-fn open_state(config: &Config, mode: Mode) -> Result<(StateStore, String), AgentError> {
-    if mode.dry_run {
-        let image = crate::checkpoint::read(&config.state_dir)?.map(|(image, _)| image).unwrap_or_default();
-        let id =
-            if image.agent_id.is_empty() { uuid::Uuid::nil().to_string() } else { image.agent_id.clone() };
-        return Ok((StateStore { store: None, image }, id));
-    }
-    let opened = Store::open(&config.state_dir)?;
-    let id = opened.store.agent_id().to_owned();
-    Ok((StateStore { store: Some(opened.store), image: Default::default() }, id))
 }
 
 fn api_driver(

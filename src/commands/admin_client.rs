@@ -2,9 +2,11 @@
 
 use crate::access;
 use crate::config::AdminConfig;
+use crate::credential::Credential;
+use crate::secret::Secret;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -32,13 +34,16 @@ pub(super) async fn get(admin: &AdminConfig, path: &str) -> Result<Answer, Strin
         match (&admin.socket, admin.listen) {
             (Some(socket), _) => {
                 let stream = UnixStream::connect(socket).await.map_err(|error| no_socket(socket, &error))?;
-                exchange(stream, path).await
+                exchange(stream, "localhost", None, path).await
             }
             (None, Some(address)) => {
+                let token = admin.token.clone().map(|token| Credential::new(token).read()).transpose();
+                let token =
+                    token.map_err(|error| format!("the token of `[admin]` cannot be read: {error}"))?;
                 let stream = TcpStream::connect(address).await;
                 let stream =
                     stream.map_err(|error| format!("no agent answers at {address} ({error}); {LOOK}"))?;
-                exchange(stream, path).await
+                exchange(stream, &address.to_string(), token, path).await
             }
             (None, None) => Err(format!("the agent has no admin endpoint; {LOOK}")),
         }
@@ -57,7 +62,7 @@ fn no_socket(socket: &Path, error: &io::Error) -> String {
     }
 }
 
-async fn exchange<S>(stream: S, path: &str) -> Result<Answer, String>
+async fn exchange<S>(stream: S, host: &str, token: Option<Secret>, path: &str) -> Result<Answer, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -66,7 +71,11 @@ where
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     tokio::spawn(connection);
-    let request = Request::get(path).header(HOST, "localhost").body(Empty::<Bytes>::new());
+    let mut request = Request::get(path).header(HOST, host);
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+    }
+    let request = request.body(Empty::<Bytes>::new());
     let request = request.map_err(|error| failed(&error))?;
     let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
     let status = response.status();

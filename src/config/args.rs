@@ -74,7 +74,7 @@ pub fn state_dir(location: &crate::cli::StateLocation) -> Result<PathBuf, Config
 /// The admin endpoint that `status` asks.
 pub fn admin_endpoint(args: &StatusArgs) -> Result<AdminConfig, ConfigErrors> {
     let admin = match &args.socket {
-        Some(path) => AdminConfig { socket: Some(path.clone()), listen: None },
+        Some(path) => AdminConfig { socket: Some(path.clone()), ..AdminConfig::default() },
         None => {
             let path = args.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
             read(path, true, "name the right file with `--config FILE`, or the socket with `--socket PATH`")?

@@ -102,8 +102,10 @@ impl Default for LedgerConfig {
 pub struct AdminConfig {
     /// A Unix socket. `None`: the one in the unit's runtime directory, if systemd has made one.
     pub socket: Option<PathBuf>,
-    /// A loopback address. `None`, the default: no TCP, because any user of the host could read it.
+    /// `None`, the default: no TCP, because any user of the host could read it.
     pub listen: Option<SocketAddr>,
+    /// What clients must send over TCP. An address that is no loopback address has one.
+    pub token: Option<Reference>,
 }
 
 /// The events `agent.heartbeat`, `agent.started` and `agent.stopped`.

@@ -142,13 +142,24 @@ fn ledger_keys(table: &mut Table, ledger: &mut LedgerConfig) {
 
 fn admin_keys(table: &mut Table, admin: &mut AdminConfig) {
     admin.socket = table.path("socket", "/run/confluence-audit-agent/admin.sock");
-    admin.listen = table.parsed("listen", "127.0.0.1:9640", loopback);
+    admin.listen = table.parsed("listen", "127.0.0.1:9640", listen_address);
+    if let Some(token) = table.reference("token") {
+        token.warn_inline();
+        admin.token = Some(token.value);
+    }
+    if admin.listen.is_some_and(|address| !address.ip().is_loopback())
+        && !table.had("token")
+        && !table.has_like("token")
+    {
+        let message = "is no loopback address, so anybody could read it; add `token = { file = \"/path\" }`, or write a \
+                       loopback address such as \"127.0.0.1:9640\"";
+        table.refuse(&["listen"], message);
+    }
 }
 
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse::<SocketAddr>();
-    address.ok().filter(|address| address.ip().is_loopback()).ok_or_else(|| {
-        format!("`{text}` is no loopback address with a port; write one as in \"127.0.0.1:9640\" or \"[::1]:9640\"")
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("`{text}` is no address with a port; write one as in \"127.0.0.1:9640\" or \"[::1]:9640\"")
     })
 }
 

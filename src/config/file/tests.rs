@@ -165,7 +165,7 @@ uncommitted_bytes_max = 2
 checkpoint_interval = "3s"
 ledger = { retention = "100d", bytes_max = "16MiB", seal_interval = "2h", signing_key = { file = "/k" } }
 heartbeat.interval = "7s"
-admin = { socket = "/r/a.sock", listen = "[::1]:9640" }
+admin = { socket = "/r/a.sock", listen = "[::1]:9640", token = { file = "/t" } }
 log.format = "json"
 log.level = "debug"
 event = { tags = ["a", "b"], namespace = "production", preserve_original_event = false }
@@ -246,7 +246,11 @@ group = "readers"
             signing_key: Some(Reference::File("/k".into())),
         },
         heartbeat: HeartbeatConfig { interval: Some(secs(7)) },
-        admin: AdminConfig { socket: Some("/r/a.sock".into()), listen: Some("[::1]:9640".parse().unwrap()) },
+        admin: AdminConfig {
+            socket: Some("/r/a.sock".into()),
+            listen: Some("[::1]:9640".parse().unwrap()),
+            token: Some(Reference::File("/t".into())),
+        },
         log: LogConfig { format: LogFormat::Json, level: tracing::Level::DEBUG },
         event: EventConfig {
             tags: vec!["a".into(), "b".into()],
@@ -281,7 +285,7 @@ group = "readers"
             },
         ],
         warnings: Vec::new(),
-        secret_files: vec!["/k".into()],
+        secret_files: vec!["/k".into(), "/t".into()],
     };
     assert_eq!(config, expected);
 }

@@ -1,3 +1,8 @@
 //! The admin endpoint and the metrics of the real binary.
 
+mod access;
+mod hostile;
+mod idle;
 mod metrics;
+mod outages;
+mod reload;

@@ -1,7 +1,7 @@
 //! Audit APIs that are polled, against the simulated Confluence: in the process with clocks that the test sets, and
 //! with the real binary.
 
-mod binary;
+pub mod binary;
 mod cadence;
 mod coverage;
 mod failing;

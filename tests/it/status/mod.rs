@@ -7,7 +7,7 @@ mod schema;
 use crate::rig::admin::get;
 use crate::rig::agent::Once;
 use crate::rig::collector::{Collector, Plain};
-use crate::rig::{Agent, Host, LogFile, SOON, Writer, skip, until};
+use crate::rig::{Agent, Host, LogFile, SOON, Writer, free_port, skip, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
@@ -179,6 +179,23 @@ fn somebody_else_is_told_whose_socket_it_is() {
     assert_eq!((shown.code, shown.stdout.as_str()), (75, ""));
     let message = shown.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(message.contains("cannot connect to `") && message.contains("0660 root:root"), "{message}");
+}
+
+/// Without a socket it asks over TCP, with the token of the configuration.
+#[test]
+fn over_tcp_the_token_of_the_configuration_is_used() {
+    let port = free_port();
+    let mut host = Host::new();
+    host.audit_file(4, 3);
+    let token = host.path("admin-token");
+    fs::write(&token, "open sesame\n").unwrap();
+    host.root += &format!("admin = {{ listen = \"127.0.0.1:{port}\", token = {{ file = {token:?} }} }}\n");
+    let mut agent = host.start();
+    agent.until("it answers", || status(&host, &[]).code == 0);
+    fs::remove_file(&token).unwrap();
+    let shown = status(&host, &[]);
+    assert_eq!(shown.code, 75);
+    assert!(shown.stderr.contains("the token of `[admin]` cannot be read"), "{}", shown.stderr);
 }
 
 /// Without a terminal each status follows the last one; SIGINT, which is Ctrl-C, ends it in order.

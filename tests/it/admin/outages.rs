@@ -1,0 +1,124 @@
+//! What the endpoint says while a source or a sink fails.
+
+use crate::api::binary::{data_center, insert, quiet_data_center};
+use crate::rig::admin::get;
+use crate::rig::collector::{Collector, Plain, Reply};
+use crate::rig::{Host, Writer, file_name};
+use std::fs;
+
+const SINK: &str = "{source=\"wiki\",sink=\"local\"}";
+
+#[test]
+fn an_outage_of_a_sink_is_a_reason_and_no_death() {
+    let mut collector = Collector::start(Plain);
+    let lines = format!("type = \"http\"\nurl = \"{}/\"\nbatch_wait = \"100ms\"\n", collector.url());
+    let (mut host, mut writer, file) = Host::with_sink(lines);
+    let socket = host.admin();
+    let mut agent = host.start();
+    writer.append(&file, 10);
+    agent.until("the first events arrive", || collector.distinct() == 10);
+    agent.until_answer(&socket, "/readyz", "ready", |answer| answer.status == 200);
+    collector.stop();
+    writer.append(&file, 10);
+    let unready = agent.until_answer(&socket, "/readyz", "not ready", |answer| answer.status == 503);
+    assert!(unready.body.starts_with("wiki: sink local: cannot reach"), "{}", unready.body);
+    assert_eq!(get(&socket, "/livez").unwrap().body, "live\n");
+    let blocked = format!("caa_sink_blocked_seconds_total{SINK}");
+    agent.until_answer(&socket, "/metrics", "the sink is blocked for two scrapes", |answer| {
+        answer.metric(&blocked).is_some_and(|seconds| seconds > 0.5)
+            && answer.metric(&format!("caa_sink_healthy{SINK}")) == Some(0.0)
+    });
+    collector.start_again();
+    agent.until("the rest arrives", || collector.distinct() == 20);
+    let ready = agent.until_answer(&socket, "/readyz", "ready again", |answer| answer.status == 200);
+    assert_eq!(ready.body, "ready\n");
+    let answer = agent.until_answer(&socket, "/metrics", "all is counted", |answer| {
+        answer.metric(&format!("caa_sink_events_total{SINK}")) == Some(20.0)
+    });
+    let value =
+        |series: &str| answer.metric(series).unwrap_or_else(|| panic!("no {series}: {}", answer.body));
+    let class = |class: &str| {
+        value(&format!("caa_sink_requests_total{{source=\"wiki\",sink=\"local\",class=\"{class}\"}}"))
+    };
+    assert!(class("ok") >= 2.0 && class("retry") >= 1.0);
+    assert!(value(&format!("caa_sink_request_duration_seconds_count{SINK}")) >= 3.0);
+    let stored: usize = collector.stored().iter().map(|event| event.text.len() + 1).sum();
+    assert!(value(&format!("caa_sink_sent_bytes_total{SINK}")) >= stored as f64);
+    assert_eq!(value(&format!("caa_sink_healthy{SINK}")), 1.0);
+    assert_eq!(agent.stop(), 0);
+}
+
+#[test]
+fn what_is_in_quarantine_is_counted_now_and_after_a_restart() {
+    let collector = Collector::start(Plain);
+    collector.refuse_with(Some(Reply::new(400, "no")));
+    collector.refuse(|sent| sent.text.contains("poison"));
+    let lines = format!("type = \"http\"\nurl = \"{}/\"\nbatch_wait = \"100ms\"\n", collector.url());
+    let (mut host, mut writer, file) = Host::with_sink(lines);
+    let socket = host.admin();
+    let quarantined = format!("caa_sink_quarantined_events{SINK}");
+    let mut agent = host.start();
+    writer.append(&file, 5);
+    crate::rig::append(&file.path, b"poison\n");
+    writer.append(&file, 5);
+    let counted = |agent: &mut crate::rig::Agent, events: f64| {
+        agent.until_answer(&socket, "/metrics", "the quarantine is counted", |answer| {
+            answer.metric(&quarantined) == Some(events)
+        });
+    };
+    counted(&mut agent, 1.0);
+    assert_eq!(agent.stop(), 0);
+    let mut agent = host.start();
+    counted(&mut agent, 1.0);
+    for entry in fs::read_dir(host.state().join("quarantine")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    counted(&mut agent, 0.0);
+    assert_eq!(agent.stop(), 0);
+}
+
+#[test]
+fn files_that_cannot_be_read_and_files_that_go_are_counted() {
+    let mut host = Host::poll_only();
+    let socket = host.admin();
+    host.set("deleted_files_max", "0");
+    fs::remove_dir_all(host.audit()).unwrap();
+    let mut agent = host.start();
+    let unready = agent.until_answer(&socket, "/readyz", "not ready", |answer| answer.status == 503);
+    assert!(unready.body.starts_with("wiki: "), "{}", unready.body);
+    let metrics = get(&socket, "/metrics").unwrap();
+    assert_eq!(metrics.metric("caa_source_healthy{source=\"wiki\"}"), Some(0.0));
+    assert_eq!(metrics.metric("caa_source_last_success_timestamp_seconds{source=\"wiki\"}"), Some(0.0));
+    fs::create_dir_all(host.audit()).unwrap();
+    let mut writer = Writer::new(&host.audit(), 1);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 10);
+    agent.until_answer(&socket, "/metrics", "healthy", |answer| {
+        answer.metric("caa_source_healthy{source=\"wiki\"}") == Some(1.0)
+    });
+    assert_eq!(agent.stop(), 0);
+}
+
+#[test]
+fn an_audit_api_is_counted() {
+    let sim = quiet_data_center();
+    sim.set_coverage("SECURITY", "FULL");
+    insert(&sim, false, 0..20);
+    let mut host = data_center(&sim);
+    host.set("token_expires", "\"2100-01-01\"");
+    let socket = host.admin();
+    let mut agent = host.start();
+    let answer = agent.until_answer(&socket, "/metrics", "the rows and the settings are read", |answer| {
+        let value = |series: &str| answer.metric(series).unwrap_or_default();
+        value("caa_source_events_total{source=\"wiki\",input=\"api\"}") == 20.0
+            && value("caa_audit_coverage_level{source=\"wiki\",area=\"SECURITY\"}") == 3.0
+            && value("caa_credential_expiry_timestamp_seconds{source=\"wiki\"}") == 4_102_444_800.0
+    });
+    let value =
+        |series: &str| answer.metric(series).unwrap_or_else(|| panic!("no {series}: {}", answer.body));
+    assert_eq!(value("caa_audit_coverage_level{source=\"wiki\",area=\"AUDIT_LOG\"}"), 1.0);
+    assert!(value("caa_api_requests_total{source=\"wiki\",class=\"ok\"}") >= 2.0);
+    assert!(value("caa_api_request_duration_seconds_count{source=\"wiki\"}") >= 2.0);
+    assert_eq!(value("caa_api_throttled_seconds_total{source=\"wiki\"}"), 0.0);
+    assert_eq!(agent.stop(), 0);
+}
