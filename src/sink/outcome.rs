@@ -58,8 +58,8 @@ impl RequestOutcome {
             RequestOutcome::All(outcome) => outcome.class(),
             RequestOutcome::Each(outcomes) => {
                 let classes = || outcomes.iter().map(Outcome::class);
-                let worst = ["misconfigured", "retry", "refused"].into_iter();
-                worst.filter(|class| classes().any(|other| other == *class)).next().unwrap_or("ok")
+                let mut worst = ["misconfigured", "retry", "refused"].into_iter();
+                worst.find(|class| classes().any(|other| other == *class)).unwrap_or("ok")
             }
             RequestOutcome::Halve { .. } | RequestOutcome::Suspect { .. } => "refused",
         }
