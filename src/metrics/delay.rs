@@ -68,7 +68,7 @@ impl TypedMetric for DelayHistogram {
 impl EncodeMetric for DelayHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counts = self.0.buckets.each_ref().map(|count| count.load(Ordering::Relaxed));
-        let bounds = BOUNDS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain([f64::MAX]);
+        let bounds = BOUNDS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let sum = self.0.sum_ms.load(Ordering::Relaxed) as f64 / 1000.0;
         encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
@@ -93,5 +93,13 @@ mod tests {
         histogram.observe(&[1_000, 900, 899, 2_000, i64::MIN], 1_000);
         let counts = histogram.0.buckets.each_ref().map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counts, [3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn the_last_bucket_has_the_bound_that_quantiles_need() {
+        let (mut registry, mut text) = (prometheus_client::registry::Registry::default(), String::new());
+        registry.register("delay", "", DelayHistogram::default());
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("delay_bucket{le=\"+Inf\"} 0\n"), "{text}");
     }
 }
