@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -280,4 +281,33 @@ fn gaps_and_losses_are_shown() {
     assert!(get(&socket(&host), "/").unwrap().body.contains("agent.file.tampered"));
     agent.signal(Signal::TERM);
     agent.wait(Duration::from_secs(60));
+}
+
+/// Whoever looks after an outage finds its reason in each of the places where one looks first.
+#[test]
+fn the_reason_of_an_outage_is_in_each_place() {
+    let (host, server, _) = with_dead_server();
+    let manager = UnixDatagram::bind(host.path("notify")).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    let mut command = host.command(&[], &[]);
+    command.env("NOTIFY_SOCKET", host.path("notify"));
+    let mut agent = host.spawn(command);
+    let reason = server.url().replace("http://", "cannot reach `") + "`";
+    let mut message = [0; 4096];
+    agent.until("`systemctl status` has the reason", || {
+        let Ok(length) = manager.recv(&mut message) else { return false };
+        let text = String::from_utf8_lossy(&message[..length]);
+        text.starts_with("STATUS=") && text.contains(&format!("sink local: {reason}"))
+    });
+    let shown = status(&host, &[]).stdout;
+    assert!(shown.contains("failure  sink local, for ") && shown.contains(&reason), "{shown}");
+    let page = get(&socket(&host), "/").unwrap().body;
+    assert!(page.contains("1 failure: sink local"), "{page}");
+    assert!(page.contains(&reason.replacen('`', "<code>", 1).replace('`', "</code>")), "{page}");
+    let ready = get(&socket(&host), "/readyz").unwrap();
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains(&reason), "{}", ready.body);
+    let metrics = get(&socket(&host), "/metrics").unwrap();
+    assert_eq!(metrics.metric("caa_sink_healthy{source=\"wiki\",sink=\"local\"}"), Some(0.0));
+    agent.until_logged(&reason);
 }
