@@ -52,7 +52,7 @@ enum Access {
     /// It is on this host.
     Loopback,
     /// It has the token.
-    Token(Mutex<Credential>),
+    Token(Box<Mutex<Credential>>),
 }
 
 /// What the connections of one listener share.
@@ -103,7 +103,7 @@ pub(crate) fn serve_tcp(address: SocketAddr, token: Option<Reference>, respond: 
             let mut token = Credential::new(token);
             // Read now, so that the log says what is wrong. Each request reads it again if the file has changed.
             token.read().map_err(io::Error::other)?;
-            Access::Token(Mutex::new(token))
+            Access::Token(Box::new(Mutex::new(token)))
         }
     };
     let listener = std::net::TcpListener::bind(address)?;
