@@ -161,6 +161,8 @@ impl Encoder {
         let pending = self.pipelines.iter().map(SinkPipeline::pending_bytes);
         let bytes = pending.max().unwrap_or(0);
         if progress.is_empty() && bytes == 0 {
+            // What was left out is passed on later, with positions.
+            self.is_awaited = false;
             return;
         }
         let entries = std::mem::take(&mut progress.entries);

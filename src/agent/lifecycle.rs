@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 /// The reason of a stop that makes room for a new process.
 pub(super) const RESTART: &str = "a restart, to see a directory that was created after the start";
-/// Batches without events that a sink may have unfinished, while another sink gets heartbeats. It bounds their memory
-/// while a sink is down for weeks.
-const UNFINISHED_MAX: usize = 64;
+/// Batches without events that a sink may have unfinished, while another sink gets heartbeats. It bounds their memory to
+/// about 3 MiB: two weeks with the default interval.
+const UNFINISHED_MAX: usize = 4096;
 /// Length of the configuration's hash in hexadecimal digits.
 const HASH_DIGITS: usize = 16;
 

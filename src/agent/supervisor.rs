@@ -235,7 +235,12 @@ impl Running {
                 tracing::debug!("an event about the agent was not delivered; the stop does not wait for it");
                 exit::OK
             }
-            false => exit::TRY_AGAIN,
+            false => {
+                let reason = "the last positions could not be stored";
+                self.failure = Some((Failure::Incomplete, reason.to_owned()));
+                tracing::warn!("stopped, but {reason}; the next start delivers the last events again");
+                exit::TRY_AGAIN
+            }
         }
     }
 
