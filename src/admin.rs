@@ -1,6 +1,6 @@
 //! The admin endpoint: HTTP over a Unix socket, over TCP on a loopback address, or with a token or a certificate
-//! on any address. It answers GET and HEAD, and what it answers is made by the agent. Nobody can stop delivery through it: connections,
-//! their time and their headers are bounded.
+//! on any address. It answers GET and HEAD, and what it answers is made by the agent. Nobody can stop delivery through
+//! it: connections, their time and their headers are bounded.
 
 use crate::config::{AdminConfig, AdminTls};
 use crate::credential::Credential;

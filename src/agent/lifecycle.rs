@@ -1,5 +1,6 @@
-//! The events by which a server sees that the agent runs: `agent.started`, `agent.heartbeat`, `agent.stopped`. They go to
-//! the sinks with `heartbeat = true`. They are delivered as any event, but nothing waits for them, and none is replayed.
+//! The events by which a server sees that the agent runs: `agent.started`, `agent.heartbeat`, `agent.stopped`. They go
+//! to the sinks with `heartbeat = true`. They are delivered as any event, but nothing waits for them, and none is
+//! replayed.
 
 use super::ingest::Ingest;
 use super::run_marker::{RunEnd, RunMarker};
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 
 /// The reason of a stop that makes room for a new process.
 pub(super) const RESTART: &str = "a restart, to see a directory that was created after the start";
-/// Batches without events that a sink may have unfinished, while another sink gets heartbeats. It bounds their memory to
-/// about 3 MiB: two weeks with the default interval.
+/// Batches without events that a sink may have unfinished, while another sink gets heartbeats. It bounds their memory
+/// to about 3 MiB: two weeks with the default interval.
 const UNFINISHED_MAX: usize = 4096;
 /// Length of the configuration's hash in hexadecimal digits.
 const HASH_DIGITS: usize = 16;

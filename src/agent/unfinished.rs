@@ -1,5 +1,5 @@
-//! Which batches of one sink have no final outcome yet. A stop does not wait for batches that hold nothing but events of
-//! the agent itself, such as a heartbeat: the audit trail is complete without them.
+//! Which batches of one sink have no final outcome yet. A stop does not wait for batches that hold nothing but events
+//! of the agent itself, such as a heartbeat: the audit trail is complete without them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! The page `/` of the admin endpoint: the status as HTML in one file. It needs no script, loads nothing, and comes again
-//! by itself. Pure.
+//! The page `/` of the admin endpoint: the status as HTML in one file. It needs no script, loads nothing, and comes
+//! again by itself. Pure.
 
 use super::sparkline::sparkline;
 use super::words::{bytes, counted, duration, number, rate, since, summary};

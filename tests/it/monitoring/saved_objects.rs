@@ -1,5 +1,6 @@
-//! The dashboards for OpenSearch Dashboards and Kibana. Neither can be had here. So the saved objects are checked for what
-//! refers to what, and each panel's aggregation is run by a real OpenSearch on events that the real agent delivered.
+//! The dashboards for OpenSearch Dashboards and Kibana. Neither can be had here. So the saved objects are checked for
+//! what refers to what, and each panel's aggregation is run by a real OpenSearch on events that the real agent
+//! delivered.
 
 use super::{expected, read, root};
 use crate::rig::opensearch::OpenSearch;

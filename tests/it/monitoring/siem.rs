@@ -1,5 +1,5 @@
-//! The workbook for Sentinel, and the files for Splunk. Neither product can be had here: their syntax is checked, and that
-//! the fields in them exist.
+//! The workbook for Sentinel, and the files for Splunk. Neither product can be had here: their syntax is checked, and
+//! that the fields in them exist.
 
 use super::{read, root};
 use crate::rig::skip;

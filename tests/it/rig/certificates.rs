@@ -70,7 +70,8 @@ impl Ca {
         builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
     }
 
-    /// Writes a certificate and its key to `<name>.pem` and `<name>.key`, as a renewal does: each whole, one after the other.
+    /// Writes a certificate and its key to `<name>.pem` and `<name>.key`, as a renewal does: each whole, one after the
+    /// other.
     pub fn write_pair(&self, dir: &Path, name: &str) -> (PathBuf, PathBuf) {
         let (certificate, key) = self.issue();
         let paths = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));

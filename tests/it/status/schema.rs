@@ -3,7 +3,8 @@
 use super::*;
 use std::collections::BTreeSet;
 
-/// The member names of a value with their paths. Elements of a list share one path, and so do the areas of the coverage.
+/// The member names of a value with their paths. Elements of a list share one path, and so do the areas of the
+/// coverage.
 fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) if path != "sources[].coverage" => {
