@@ -118,6 +118,7 @@ fn to_server(dir: &Path, kind: &Kind, events: usize) -> Result<Taken> {
         dir,
         &kind
             .sink
+            .replace("type =", "heartbeat = false\ntype =")
             .replace("URL", &format!("http://127.0.0.1:{}", server.port))
             .replace("ADDRESS", &format!("127.0.0.1:{}", server.port)),
     )?;

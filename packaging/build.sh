@@ -110,8 +110,8 @@ tree() {
     put 644 packaging/systemd/tmpfiles.conf usr/lib/tmpfiles.d/$name.conf
     put 755 packaging/after-install usr/share/$name/after-install
     put 644 packaging/$name.toml usr/share/$name/config.toml
-    for document in packaging/elasticsearch/*.json; do
-        put 644 "$document" "usr/share/$name/elasticsearch/${document##*/}"
+    for document in packaging/elasticsearch/*.json packaging/{prometheus,grafana,opensearch,kibana,sentinel,splunk}/*; do
+        put 644 "$document" "usr/share/$name/${document#packaging/}"
     done
     put 644 packaging/selinux/$name.cil usr/share/$name/selinux/$name.cil
     put 644 $made/bash usr/share/bash-completion/completions/$name

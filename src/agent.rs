@@ -13,13 +13,16 @@ mod commit;
 mod encoder;
 mod fallback;
 mod flow_control;
+mod health;
 mod held_searches;
 mod ingest;
 mod ledger_entry;
+mod lifecycle;
 mod node_filter;
 mod open_ledger;
 mod reader;
 mod row_delivery;
+mod run_marker;
 mod running;
 mod samplers;
 mod service;
@@ -31,6 +34,7 @@ mod status;
 mod summary;
 mod supervisor;
 mod threads;
+mod unfinished;
 
 pub(crate) use build::describe_agent;
 pub use build_context::{AgentError, Mode};
@@ -49,6 +53,7 @@ use crate::admin;
 use crate::config::Config;
 use crate::telemetry::log::LogGuard;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Runs until a signal stops it, or with `once` until everything is delivered. Messages that the log suppresses as
 /// repeats are summed up every few seconds, and before the last line.
@@ -57,18 +62,19 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> Result<Summary, Agent
     runtime.block_on(async {
         // Before anything is changed, so that a signal from here on leads to an orderly stop.
         let received = signals::listen()?;
-        let running = build::build(config, mode)?;
+        let mut running = build::build(config, mode)?;
         if !mode.dry_run && !mode.once {
-            open_admin_endpoint(config, &running);
+            open_admin_endpoint(config, &mut running);
         }
         Ok(running.supervise(config.shutdown_timeout, received, log).await)
     })
 }
 
 /// Without the endpoint everything is delivered all the same.
-fn open_admin_endpoint(config: &Config, running: &running::Running) {
+fn open_admin_endpoint(config: &Config, running: &mut running::Running) {
+    let observed = Arc::new(status::Observed::new(config, running));
+    let respond = observed.clone().respond();
     let config = &config.admin;
-    let respond = status::respond(running, running.metrics.clone());
     let failed = |at: String, error: &std::io::Error| {
         tracing::error!(at, %error, "the admin endpoint cannot be opened; the agent delivers without it");
     };
@@ -82,6 +88,7 @@ fn open_admin_endpoint(config: &Config, running: &running::Running) {
     {
         failed(address.to_string(), &error);
     }
+    running.on_tick = Box::new(move || observed.sample());
 }
 
 /// In the directory that systemd makes for the unit, if the unit has one.

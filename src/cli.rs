@@ -6,9 +6,13 @@
 
 mod evidence;
 mod ledger;
+mod status;
+mod support;
 
 pub use evidence::{LedgerLocation, ReconcileArgs, ReportArgs, TimeRange, VerifyArgs};
 pub use ledger::{FindArgs, LedgerCommand, LedgerExport, LedgerKey, LedgerShow, ProveArgs};
+pub use status::StatusArgs;
+pub use support::SupportBundleArgs;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -29,7 +33,8 @@ For packagers: `completions SHELL` writes a completion script, `man [DIR]` the m
 
 Exit codes:
    0  everything asked for was done
-   1  `verify`, `reconcile`: something is missing or was changed; `find`, `prove`: there is no such event
+   1  `verify`, `reconcile`: something is missing or was changed; `find`, `prove`: there is no such event;
+      `status`: a source or sink fails
   64  the command line is wrong: unknown command or option
   65  data was not accepted. `run --once`: a destination refused events, and they are in quarantine;
       `convert`: something was longer than 16 MiB, and became an event that says so
@@ -41,6 +46,9 @@ Exit codes:
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// Print no colours, also on a terminal; the environment variable NO_COLOR does the same
+    #[arg(long, global = true)]
+    pub no_color: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -68,6 +76,23 @@ Check whether the agent can work on this host, and how to fix what prevents it.
 Prints one line per check: ok, warning or failure. Changes nothing.
 Run it as the agent's user: sudo -u confluence-audit-agent confluence-audit-agent check")]
     Check(CheckArgs),
+    /// Show whether the running agent works: each source and sink, and what to do
+    #[command(
+        long_about = "\
+Show whether the running agent works: each source and sink, and what to do.
+
+Asks the agent over its admin socket, which the configuration names. Works as root, as the agent's user, and as a
+member of its group.",
+        after_help = "\
+Examples:
+  confluence-audit-agent status
+  confluence-audit-agent status --watch
+  confluence-audit-agent status --json | jq .health
+
+Exit codes: 0 nothing fails, 1 a source or sink fails, 64 the command line is wrong, 75 no agent answers,
+78 the configuration is wrong."
+    )]
+    Status(StatusArgs),
     /// Show or change the stored position of a stopped agent
     #[command(subcommand)]
     State(StateCommand),
@@ -151,6 +176,23 @@ Exit codes: 0 nothing was found, 1 something was found, 64 the command line is w
 or does not answer, 78 the configuration is wrong."
     )]
     Reconcile(ReconcileArgs),
+    /// Collect what somebody needs who is to find out what is wrong, in one archive without secrets
+    #[command(
+        long_about = "\
+Collect what somebody needs who is to find out what is wrong, in one archive without secrets.
+
+First prints what will be in it: versions, the configuration without secrets, status and metrics of the running
+agent, its log of the last hour, the stored state, owners and permissions of paths, free space, and its unit.
+The agent may run meanwhile. As root it finds most: the journal, the socket and all paths are readable then.",
+        after_help = "\
+Examples:
+  sudo confluence-audit-agent support-bundle support.tar.gz
+  tar -xOzf support.tar.gz | less
+
+Exit codes: 0 written, also if a part of it is not available; 64 the command line is wrong; 75 it cannot be
+written, or exists."
+    )]
+    SupportBundle(SupportBundleArgs),
     /// Install what a destination needs for the events
     #[command(subcommand)]
     Setup(SetupCommand),

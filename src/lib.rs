@@ -51,6 +51,7 @@ pub mod position;
 pub mod record;
 pub mod sink;
 pub mod source;
+pub(crate) mod status;
 
 pub(crate) mod access;
 pub mod agent;

@@ -7,11 +7,12 @@ use std::process::exit;
 use confluence_audit_agent::agent::Mode;
 use confluence_audit_agent::cli::{
     self, Cli, Command, ConvertArgs, LedgerCommand, QuarantineCommand, RunArgs, SetupCommand, StateCommand,
-    StateLocation,
+    StateLocation, StatusArgs,
 };
 use confluence_audit_agent::commands::output::{OptionalOutput, print_error};
 use confluence_audit_agent::commands::{
-    check, convert, find, generate, ledger, prove, quarantine, reconcile, report, run, setup, state, verify,
+    check, convert, find, generate, ledger, prove, quarantine, reconcile, report, run, setup, state, status,
+    support_bundle, verify,
 };
 use confluence_audit_agent::config::ConfigErrors;
 use confluence_audit_agent::{config, exit as code, telemetry};
@@ -38,14 +39,15 @@ fn prevent_core_dumps() {
 }
 
 fn dispatch(cli: Cli) -> u8 {
+    let colour = io::stdout().is_terminal() && !cli.no_color && std::env::var_os("NO_COLOR").is_none();
     match cli.command {
         Command::Run(args) => run_agent(&args),
         Command::Convert(args) => convert_files(&args),
         Command::Check(args) => {
-            let out = io::stdout().lock();
-            let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            printed(check::check(&args.options, args.fast, colour, &mut OptionalOutput::new(out)))
+            let out = OptionalOutput::new(io::stdout().lock());
+            printed(check::check(&args.options, args.fast, colour, &mut { out }))
         }
+        Command::Status(args) => show_status(&args, colour),
         Command::State(args) => state_command(&args),
         Command::Quarantine(args) => quarantine_command(&args),
         Command::Reconcile(args) => printed(reconcile::reconcile(&args, &mut io::stdout().lock())),
@@ -63,6 +65,9 @@ fn dispatch(cli: Cli) -> u8 {
             output_exit_code(prove::prove(&args, &mut io::stdout().lock()), code::TRY_AGAIN)
         }
         Command::Ledger(args) => ledger_command(&args),
+        Command::SupportBundle(args) => {
+            printed(support_bundle::write(&args, &mut OptionalOutput::new(io::stdout().lock())))
+        }
         Command::Setup(SetupCommand::Elasticsearch(args)) => printed(setup::elasticsearch(
             &args,
             &mut OptionalOutput::new(io::stdout().lock()),
@@ -127,6 +132,16 @@ fn state_command(args: &StateCommand) -> u8 {
             printed(state::forget(&dir, args.source.as_deref(), args.yes, &mut OptionalOutput::new(out)))
         }
         StateCommand::Export(_) => printed(state::export(&dir, &mut out)),
+    }
+}
+
+fn show_status(args: &StatusArgs, colour: bool) -> u8 {
+    let view = status::View { json: args.json, colour, is_terminal: io::stdout().is_terminal() };
+    let out = &mut io::stdout().lock();
+    match config::admin_endpoint(args) {
+        Ok(admin) if args.watch => printed(status::watch(&admin, view, out)),
+        Ok(admin) => printed(status::show(&admin, view, out)),
+        Err(errors) => refuse(&errors),
     }
 }
 

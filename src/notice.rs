@@ -2,6 +2,7 @@
 //! show.
 
 use crate::record::EventId;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +14,50 @@ pub struct Notice {
     pub message: String,
     /// `event.original`: the text that the event is about, if there is one.
     pub original: Option<String>,
+    /// Named values. `original` holds them too, as a JSON object. Empty in most events.
+    pub fields: Fields,
 }
+
+/// Named values of an event, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields(pub Vec<(&'static str, FieldValue)>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldValue {
+    Number(i64),
+    Text(String),
+}
+
+impl Fields {
+    pub fn number(&mut self, name: &'static str, number: impl TryInto<i64>) {
+        self.0.push((name, FieldValue::Number(number.try_into().unwrap_or(i64::MAX))));
+    }
+
+    pub fn text(&mut self, name: &'static str, text: impl Into<String>) {
+        self.0.push((name, FieldValue::Text(text.into())));
+    }
+
+    /// A JSON object on one line.
+    pub fn json(&self) -> String {
+        let members = self.0.iter().map(|(name, value)| {
+            let json = match value {
+                FieldValue::Number(number) => Value::from(*number),
+                FieldValue::Text(text) => Value::from(text.as_str()),
+            };
+            ((*name).to_owned(), json)
+        });
+        Value::Object(members.collect::<Map<String, Value>>()).to_string()
+    }
+}
+
+/// The agent has started, and reads this source.
+pub const STARTED: &str = "agent.started";
+
+/// The agent reads no more of this source, because it stops.
+pub const STOPPED: &str = "agent.stopped";
+
+/// The agent runs. Comes at intervals, so that a server notices an agent that does not run.
+pub const HEARTBEAT: &str = "agent.heartbeat";
 
 /// A token will expire soon, or has expired.
 pub const TOKEN_EXPIRING: &str = "agent.token.expiring";
@@ -53,11 +97,27 @@ impl Notice {
     pub fn new(action: &'static str, source: &str, occasion: &str, at_ms: i64, message: String) -> Notice {
         // No record has a canonical form that is a JSON list of strings, so the ids cannot collide.
         let canonical = serde_json::json!(["notice", action, source, occasion]).to_string();
-        Notice { id: EventId::of(canonical.as_bytes()), at_ms, action, message, original: None }
+        Notice {
+            id: EventId::of(canonical.as_bytes()),
+            at_ms,
+            action,
+            message,
+            original: None,
+            fields: Fields::default(),
+        }
     }
 
     pub fn with_original(self, original: String) -> Notice {
         Notice { original: Some(original), ..self }
+    }
+
+    pub fn with_fields(self, fields: Fields) -> Notice {
+        Notice { original: Some(fields.json()), fields, ..self }
+    }
+
+    /// Whether it is of those that only sinks with `heartbeat = true` get.
+    pub fn is_lifecycle(&self) -> bool {
+        [STARTED, STOPPED, HEARTBEAT].contains(&self.action)
     }
 
     /// What the ledger has the digest of.

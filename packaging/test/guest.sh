@@ -166,6 +166,8 @@ installs() {
     assert_equal "credentials" "$(stat -c '%a %U %G' /etc/$name/credentials)" "700 root root"
     assert_succeeds "check finds nothing wrong" runuser -u $name -- $name check --fast
     assert_succeeds "man page" test -e /usr/share/man/man5/$name.toml.5.gz
+    assert_succeeds "alert rules" test -s /usr/share/$name/prometheus/$name.rules.yml
+    assert_succeeds "runbook of the alerts" test -s /usr/share/doc/$name/OPERATIONS.md
     [ "$family" = deb ] || assert_equal "rpm -V" "$(rpm -V $name)" ""
     $name --version
 }
@@ -191,6 +193,9 @@ has_an_admin_socket() {
     assert_succeeds "the socket is there" wait_for 10 test -S $socket
     assert_equal "socket" "$(stat -c '%a %U %G' $socket)" "660 $name $name"
     assert_succeeds "another user does not reach it" sh -c "! runuser -u tester -- test -S $socket"
+    assert_succeeds "status finds it" runuser -u $name -- $name status
+    assert_succeeds "it is well" grep -q '^all is well$' /tmp/out
+    assert_equal "exit code of status for another user" "$(runuser -u tester -- $name status >/dev/null 2>&1; echo $?)" 75
 }
 
 # A reload is a restart after a check. A wrong configuration leaves the running agent alone.

@@ -10,9 +10,11 @@ use super::fallback::Fallback;
 use super::flow_control::FlowControl;
 use super::held_searches::HeldSearches;
 use super::ingest::Ingest;
+use super::lifecycle::{self, Lifecycle, Process};
 use super::node_filter::NodeFilter;
 use super::open_ledger::{self, OpenedLedger};
 use super::reader::{FileInput, Reader};
+use super::run_marker::RunMarker;
 use super::running::{Running, SinkThread};
 use super::samplers;
 use super::sinks::{self, SinkIndex};
@@ -44,6 +46,7 @@ const OTHER_DESCRIPTORS_OF_SOURCE: u64 = 12;
 const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
+    let is_first_run = !config.state_dir.join("meta.json").exists();
     let (mut state_store, agent_id) = StateStore::open(config, mode)?;
     if !mode.dry_run {
         report_quarantine(&config.state_dir);
@@ -56,7 +59,11 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
     let enrichment = Enrichment::gather(&config.enrich);
     let agent = describe_agent(agent_id, &enrichment);
     let metrics = Arc::new(Metrics::new());
-    let common = BuildContext { config, mode, agent, enrichment, ended, commits, metrics };
+    let (run_marker, process) = match begin_run(config, mode, is_first_run, &agent) {
+        Some((marker, process)) => (Some(marker), Some(process)),
+        None => (None, None),
+    };
+    let common = BuildContext { config, mode, agent, enrichment, ended, commits, metrics, process };
     let (mut sinks, mut sources, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
         let (threads, progress, reader) = build_source(&common, number, source, &mut state_store)?;
@@ -71,6 +78,9 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         uncommitted_bytes_max: config.uncommitted_bytes_max,
         metrics: common.metrics.state.clone(),
     };
+    if let Some(marker) = &run_marker {
+        marker.begin();
+    }
     let store = state_store.store;
     spawn("checkpoint".to_owned(), &common.ended, move || {
         EndedWith::Commit(commit::run(store, sources, settings, to_commit))
@@ -99,7 +109,33 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         stdout_closed: false,
         state_dir: config.state_dir.clone(),
         metrics: common.metrics,
+        run_marker,
+        failure: None,
+        on_tick: Box::new(|| {}),
     })
+}
+
+/// For the events about the life of the agent. `None`: none are sent.
+fn begin_run(
+    config: &Config,
+    mode: Mode,
+    is_first_run: bool,
+    agent: &Agent,
+) -> Option<(RunMarker, Arc<Process>)> {
+    let interval = config.heartbeat.interval.filter(|_| !mode.once && !mode.dry_run)?;
+    if !config.sinks.iter().any(|sink| sink.heartbeat) {
+        return None;
+    }
+    let marker = RunMarker::new(&config.state_dir);
+    let last_run = marker.last_run(is_first_run);
+    let process = Process {
+        agent: agent.clone(),
+        configuration: lifecycle::hash(config),
+        interval,
+        started: clock::monotonic(),
+        last_run,
+    };
+    Some((marker, Arc::new(process)))
 }
 
 /// The running sinks of a source, its progress for the commit thread, and its reader.
@@ -163,6 +199,10 @@ fn build_source(
         let interval = common.config.ledger.seal_interval;
         CheckpointPublisher::new(&source.name, opened.ledger.clone(), interval, metrics.clone())
     });
+    let lifecycle = common
+        .process
+        .clone()
+        .map(|process| Lifecycle::new(process, &source.name, metrics.clone(), source.files.is_some()));
     samplers::sample_ledger(common, &metrics, &opened.ledger);
     let encoder = Encoder::new(source_index, pipelines, common.commits.clone(), metrics.clone());
     let ingest = ingest(source, &state, encoder, opened, api.as_ref());
@@ -174,6 +214,7 @@ fn build_source(
         flow,
         metrics,
         checkpoint_publisher,
+        lifecycle,
         once: common.mode.once,
     };
     Ok((threads, progress, (reader, ingest)))

@@ -1,6 +1,7 @@
 //! The settings and channels that all parts of an agent are built with.
 
 use super::commit::CommitMessage;
+use super::lifecycle::Process;
 use super::threads::ThreadEnded;
 use crate::checkpoint::StoreError;
 use crate::config::Config;
@@ -30,6 +31,8 @@ pub(super) struct BuildContext<'a> {
     pub ended: UnboundedSender<ThreadEnded>,
     pub commits: Sender<CommitMessage>,
     pub metrics: Arc<Metrics>,
+    /// `None`: no events about the life of the agent are sent.
+    pub process: Option<Arc<Process>>,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -26,6 +26,8 @@ pub struct Encoder {
     /// Of the next batch.
     entries: Vec<Entry>,
     metrics: SourceMetrics,
+    /// The next batch has more than events of the agent itself that nobody waits for.
+    is_awaited: bool,
     counted: Counted,
     pub events: u64,
 }
@@ -56,6 +58,7 @@ impl Encoder {
             taxonomy: needs_header.then(Taxonomy::default),
             entries: Vec::new(),
             metrics,
+            is_awaited: false,
             counted: Counted::default(),
             events: 0,
         }
@@ -72,6 +75,7 @@ impl Encoder {
             pipeline.write(head, long, |format, out| format.write(event, out));
         }
         self.entries.push(ledger_entry::of_event(event, place, true));
+        self.is_awaited = true;
         match place {
             RecordPlace::File { .. } => self.counted.file_events += 1,
             RecordPlace::Api { .. } => self.counted.api_events += 1,
@@ -84,11 +88,13 @@ impl Encoder {
     /// Records an event that is not to be delivered.
     pub fn leave_out(&mut self, event: &Event<'_>, place: RecordPlace) {
         self.entries.push(ledger_entry::of_event(event, place, false));
+        self.is_awaited = true;
     }
 
     /// Records a byte range of a file that will never be delivered.
     pub fn record_loss(&mut self, loss: &Loss) {
         let Loss { at_ms, file, from, to, .. } = *loss;
+        self.is_awaited = true;
         self.entries.extend(ledger_entry::of_loss(at_ms, file, from, to));
     }
 
@@ -100,16 +106,34 @@ impl Encoder {
 
     /// Encodes an event about the agent itself.
     pub fn encode_notice(&mut self, notice: &Notice) {
+        self.encode_for(notice, |_| true);
+        self.is_awaited = true;
+    }
+
+    /// Encodes an event about the agent itself for the sinks that `gets_it` selects. A stop does not wait until it is
+    /// delivered.
+    pub fn encode_for(&mut self, notice: &Notice, gets_it: impl Fn(&SinkPipeline) -> bool) {
         let head = (notice.id, notice.at_ms, HeaderFields::new(EventSeverity::Info, notice.action));
-        let mut in_output = None;
-        for pipeline in &mut self.pipelines {
+        if let Some(pipeline) = self.pipelines.first() {
+            pipeline.record(notice);
+        }
+        let (mut in_output, mut sinks) = (None, 0);
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| gets_it(pipeline)) {
             in_output =
                 in_output.or(pipeline.write(head, false, |format, out| format.write_notice(notice, out)));
+            sinks += 1;
         }
-        // The message may have been another one before a kill.
-        self.entries.push(in_output.unwrap_or_else(|| ledger_entry::of_notice(notice)));
-        self.counted.agent_events += 1;
-        self.events += 1;
+        if sinks > 0 {
+            let to_all = sinks == self.pipelines.len();
+            // The message may have been another one before a kill.
+            self.entries.push(in_output.unwrap_or_else(|| ledger_entry::of_notice(notice, to_all)));
+            self.counted.agent_events += 1;
+            self.events += 1;
+        }
+    }
+
+    pub fn pipelines(&self) -> &[SinkPipeline] {
+        &self.pipelines
     }
 
     /// The replay is over: see [`SinkPipeline::take_unreplayed`]. Those of the events that `admit` are recorded in the
@@ -125,17 +149,21 @@ impl Encoder {
             events = unreplayed.len(),
             "the output contains events whose records no longer exist; they count as delivered"
         );
+        self.is_awaited = true;
         let entries = unreplayed.into_iter().filter(|entry| admit(entry)).collect();
         self.send(Progress { entries, ..Progress::default() }, 0);
     }
 
     /// Sends the batch to the sinks, and `progress` to the commit thread, which stores it once the batch is final.
-    pub fn flush(&mut self, progress: Progress) {
+    pub fn flush(&mut self, mut progress: Progress) {
         let pending = self.pipelines.iter().map(SinkPipeline::pending_bytes);
         let bytes = pending.max().unwrap_or(0);
         if progress.is_empty() && bytes == 0 {
             return;
         }
+        let entries = std::mem::take(&mut progress.entries);
+        self.is_awaited |= !progress.is_empty();
+        progress.entries = entries;
         self.send(progress, bytes);
     }
 
@@ -147,7 +175,9 @@ impl Encoder {
             progress: Box::new(progress),
             bytes,
         });
+        let is_awaited = std::mem::take(&mut self.is_awaited);
         for pipeline in &mut self.pipelines {
+            pipeline.unfinished.sent(self.number, is_awaited);
             pipeline.send(Some(self.number));
         }
         self.number += 1;

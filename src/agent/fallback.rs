@@ -35,7 +35,7 @@ impl Fallback {
         let active = checkpoint.active_input.clone();
         let state = State::resumed(active.as_ref().and_then(|active| active.api));
         metrics.fallback_active.set(i64::from(state.is_api()));
-        flow.set_note(active.filter(|_| state.is_api()).map(|active| active.reason));
+        flow.health.set_note(active.filter(|_| state.is_api()).map(|active| active.reason));
         Fallback {
             source: source.to_owned(),
             config,
@@ -123,7 +123,7 @@ impl Fallback {
         };
         self.metrics.fallback_active.set(i64::from(api.is_some()));
         self.metrics.switches.inc();
-        self.flow.set_note(api.map(|_| reason.clone()));
+        self.flow.health.set_note(api.map(|_| reason.clone()));
         ingest.flush(Progress {
             active_input: Some(ActiveInput { api, since_ms: at_ms, reason }),
             ..Progress::default()

@@ -1,8 +1,8 @@
 //! Backpressure and wake-ups of a reader thread: the state that the threads of one source share.
 
+use super::health::HealthRecord;
 use crate::clock;
 use crate::telemetry::heartbeat;
-use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,15 +21,7 @@ pub struct FlowControl {
     state: Mutex<State>,
     changed: Condvar,
     stop_requested: tokio::sync::Notify,
-}
-
-/// The health of a source.
-pub struct Health {
-    /// It has finished at least one pass without a problem.
-    pub was_healthy: bool,
-    pub problem: Option<String>,
-    /// A note for the status of a source that works, such as an active fallback.
-    pub note: Option<String>,
+    pub health: HealthRecord,
 }
 
 #[derive(Default)]
@@ -41,11 +33,7 @@ struct State {
     last_sweep: Option<Instant>,
     paused: bool,
     stopped: bool,
-    was_healthy: bool,
-    problem: Option<String>,
-    /// Why a sink does not accept events, by pipeline.
-    sinks: BTreeMap<usize, String>,
-    note: Option<String>,
+    stop_reason: Option<String>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -62,15 +50,7 @@ impl FlowControl {
             state: Mutex::default(),
             changed: Condvar::new(),
             stop_requested: tokio::sync::Notify::new(),
-        }
-    }
-
-    /// The sink `pipeline` does not accept events at the moment, or does again (`None`).
-    pub fn set_sink_problem(&self, pipeline: usize, problem: Option<String>) {
-        let mut state = self.lock();
-        match problem {
-            Some(problem) => drop(state.sinks.insert(pipeline, problem)),
-            None => drop(state.sinks.remove(&pipeline)),
+            health: HealthRecord::default(),
         }
     }
 
@@ -83,8 +63,11 @@ impl FlowControl {
     }
 
     /// Ends reading, for an orderly stop.
-    pub fn stop(&self) {
-        self.lock().stopped = true;
+    pub fn stop(&self, reason: &str) {
+        let mut state = self.lock();
+        state.stopped = true;
+        state.stop_reason.get_or_insert_with(|| reason.to_owned());
+        drop(state);
         self.changed.notify_all();
         self.stop_requested.notify_one();
     }
@@ -96,6 +79,11 @@ impl FlowControl {
 
     pub fn stopped(&self) -> bool {
         self.lock().stopped
+    }
+
+    /// Why reading was stopped. `None`: it was not.
+    pub fn stop_reason(&self) -> Option<String> {
+        self.lock().stop_reason.clone()
     }
 
     /// Pauses reading while positions cannot be stored, or resumes it.
@@ -113,34 +101,6 @@ impl FlowControl {
             (state.sweep, state.last_sweep) = (false, Some(now));
         }
         due
-    }
-
-    /// A pass of the reader has ended. `problem`: why events are not delivered at the moment, if so.
-    pub fn report_health(&self, problem: Option<&str>) {
-        let mut state = self.lock();
-        state.was_healthy |= problem.is_none();
-        if state.problem.as_deref() != problem {
-            state.problem = problem.map(str::to_owned);
-        }
-    }
-
-    /// Sets [`Health::note`].
-    pub fn set_note(&self, note: Option<String>) {
-        self.lock().note = note;
-    }
-
-    pub fn health(&self) -> Health {
-        let state = self.lock();
-        Health {
-            was_healthy: state.was_healthy,
-            problem: state
-                .problem
-                .iter()
-                .chain(state.sinks.values())
-                .cloned()
-                .reduce(|all, one| format!("{all}; {one}")),
-            note: state.note.clone(),
-        }
     }
 
     /// Waits for a notification, a stop, or until `until`. Releases the spare buffers, because the source is idle.

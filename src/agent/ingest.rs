@@ -6,6 +6,7 @@ use super::held_searches::{HeldSearch, HeldSearches};
 use super::ledger_entry::{self, RecordPlace};
 use super::node_filter::NodeFilter;
 use super::row_delivery::RowDelivery;
+use super::sink_pipeline::SinkPipeline;
 use crate::clock;
 use crate::format::{Event, Origin};
 use crate::ledger::SharedLedger;
@@ -255,6 +256,15 @@ impl Ingest {
 
     pub fn encode_notice(&mut self, notice: &Notice) {
         self.encoder.encode_notice(notice);
+    }
+
+    /// See [`Encoder::encode_for`].
+    pub fn encode_for(&mut self, notice: &Notice, gets_it: impl Fn(&SinkPipeline) -> bool) {
+        self.encoder.encode_for(notice, gets_it);
+    }
+
+    pub fn pipelines(&self) -> &[SinkPipeline] {
+        self.encoder.pipelines()
     }
 
     /// Records a byte range of a file that will never be delivered.

@@ -3,7 +3,7 @@
 use crate::evidence::row::{FROM_API, HAS_DIGEST, NOTICE, Row};
 use crate::format::Event;
 use crate::ledger::{self, Entry, EntryInput, EntryKind, NO_DIGEST, NO_TIME, SELF_POLL, UNREADABLE};
-use crate::notice::Notice;
+use crate::notice::{self, Notice};
 use crate::record::{EventId, Parsed};
 
 /// Where the record of an event was read.
@@ -86,11 +86,13 @@ pub(super) fn of_output(row: &Row) -> Entry {
     }
 }
 
-pub(super) fn of_notice(notice: &Notice) -> Entry {
+/// `to_all`: every sink of the source gets it.
+pub(super) fn of_notice(notice: &Notice, to_all: bool) -> Entry {
+    let heartbeat = if notice.action == notice::HEARTBEAT { ledger::HEARTBEAT } else { 0 };
     Entry {
         kind: EntryKind::Agent,
         input: EntryInput::Agent,
-        flags: 0,
+        flags: heartbeat | if to_all { 0 } else { ledger::SOME_SINKS },
         file: 0,
         time_ms: notice.at_ms,
         id: notice.id.0,

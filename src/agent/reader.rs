@@ -4,6 +4,7 @@ use super::api_driver::ApiDriver;
 use super::checkpoint_publisher::CheckpointPublisher;
 use super::flow_control::FlowControl;
 use super::ingest::Ingest;
+use super::lifecycle::{Lifecycle, RESTART};
 use super::summary::SourceTotal;
 use crate::clock;
 use crate::metrics::{SourceMetrics, seconds};
@@ -34,6 +35,8 @@ pub(super) struct Reader {
     pub metrics: SourceMetrics,
     /// `None`: a dry run.
     pub checkpoint_publisher: Option<CheckpointPublisher>,
+    /// `None`: no sink gets these events, or it is a single run.
+    pub lifecycle: Option<Lifecycle>,
     /// End when everything that exists now has been read.
     pub once: bool,
 }
@@ -63,8 +66,15 @@ impl Reader {
     /// Reads until stopped, or with `once` until everything has been read.
     pub(super) fn run(mut self, mut ingest: Ingest) -> SourceTotal {
         let mut restart_wanted = false;
+        if let Some(lifecycle) = &self.lifecycle {
+            lifecycle.send_started(&mut ingest);
+        }
         while !self.flow.stopped() {
             let next_sweep = self.sweep(&mut ingest);
+            if let Some(lifecycle) = &mut self.lifecycle {
+                let problem = || self.flow.health.get().problems();
+                lifecycle.send_heartbeat_if_due(clock::monotonic(), problem, &mut ingest);
+            }
             if !self.flow.wait_for_capacity(next_sweep.unwrap_or(clock::monotonic() + CAPACITY_WAIT)) {
                 continue;
             }
@@ -76,7 +86,9 @@ impl Reader {
             let files = self.files.as_ref().map(|input| &input.files);
             let api_due = self.api.as_mut().map(|api| api.drive(files, activity, &mut ingest));
             let publisher_due = self.checkpoint_publisher.as_ref().map(CheckpointPublisher::due);
-            let until = next_sweep.into_iter().chain(api_due).chain(publisher_due).min().unwrap_or(now);
+            let heartbeat_due = self.lifecycle.as_ref().map(Lifecycle::due);
+            let due = next_sweep.into_iter().chain(api_due).chain(publisher_due).chain(heartbeat_due);
+            let until = due.min().unwrap_or(now);
             // Before the first response of the API the source counts as starting.
             if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_response) {
                 self.report_health();
@@ -113,6 +125,10 @@ impl Reader {
         self.flush(&mut ingest);
         if let Some(publisher) = self.checkpoint_publisher.as_mut().filter(|_| !self.once) {
             publisher.publish_at_stop(&mut ingest);
+        }
+        if let Some(lifecycle) = &self.lifecycle {
+            let reason = self.flow.stop_reason();
+            lifecycle.send_stopped(reason.as_deref().unwrap_or(RESTART), &mut ingest);
         }
         let mut api = self.api.as_ref().map(ApiDriver::total);
         if let Some(api) = &mut api {
@@ -171,7 +187,7 @@ impl Reader {
 
     fn report_health(&self) {
         let problem = self.health();
-        self.flow.report_health(problem);
+        self.flow.health.report_pass(problem);
         self.metrics.healthy.set(i64::from(problem.is_none()));
         if problem.is_none() {
             self.metrics.last_success.set(seconds(clock::now_ms()));

@@ -3,12 +3,15 @@
 use super::build_context::Mode;
 use super::commit::CommitMessage;
 use super::flow_control::FlowControl;
+use super::run_marker::{Failure, RunMarker};
 use super::summary::{Delivered, SourceTotal};
 use super::threads::ThreadEnded;
+use super::unfinished::Unfinished;
 use crate::metrics::{Metrics, SinkMetrics};
 use crate::sink::Inbox;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -28,6 +31,12 @@ pub(super) struct Running {
     pub stdout_closed: bool,
     pub state_dir: PathBuf,
     pub metrics: Arc<Metrics>,
+    /// `None`: nobody is told how the run ends.
+    pub run_marker: Option<RunMarker>,
+    /// Why the run fails, if it does.
+    pub failure: Option<(Failure, String)>,
+    /// Called each time that the supervisor wakes up for the service manager.
+    pub on_tick: Box<dyn Fn()>,
 }
 
 pub(super) struct SinkThread {
@@ -35,6 +44,9 @@ pub(super) struct SinkThread {
     pub source: String,
     pub inbox: Inbox,
     pub metrics: SinkMetrics,
+    pub unfinished: Unfinished,
+    /// Events that were sent to it.
+    pub sent: Arc<AtomicU64>,
 }
 
 impl SinkThread {

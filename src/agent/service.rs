@@ -1,5 +1,6 @@
 //! Notifies systemd of readiness, status and the watchdog heartbeat of the whole agent.
 
+use super::run_marker::{Failure, RunMarker};
 use super::running::Running;
 use crate::clock;
 use crate::quarantine::Tally;
@@ -45,7 +46,7 @@ impl Service {
         if !self.ready && (problems.is_empty() || self.begun.elapsed() >= READY_WAIT_MAX) {
             self.ready = self.notify.ready();
         }
-        self.send_heartbeat();
+        self.send_heartbeat(running);
         self.report_status(running, &problems);
         let interval = if self.ready { TICK_INTERVAL } else { READY_CHECK_INTERVAL };
         // Several heartbeats per watchdog period, so that one late heartbeat does not end the agent.
@@ -61,8 +62,8 @@ impl Service {
         let sources = running.flows.iter().zip(&running.readers);
         sources
             .filter_map(|(flow, (name, _))| {
-                let health = flow.health();
-                match health.problem {
+                let health = flow.health.get();
+                match health.problems() {
                     Some(problem) => Some(format!("{name}: {problem}")),
                     None if !health.was_healthy => Some(format!("{name}: starting")),
                     None => None,
@@ -72,12 +73,17 @@ impl Service {
     }
 
     /// Sends the heartbeat, unless a stage has been busy with one piece of work for a whole watchdog period.
-    fn send_heartbeat(&mut self) {
+    fn send_heartbeat(&mut self, running: &Running) {
         let stuck = self.notify.watchdog.and_then(heartbeat::stuck);
         if stuck.is_none() {
             self.notify.alive();
         } else if let Some(stage) = stuck.as_ref().filter(|_| self.stuck.is_none()) {
             tracing::error!(stage, "a stage makes no progress; systemd ends the agent if that lasts");
+        }
+        if stuck.is_some() != self.stuck.is_some()
+            && let Some(marker) = &running.run_marker
+        {
+            mark_stuck(marker.clone(), stuck.clone());
         }
         self.stuck = stuck;
     }
@@ -103,10 +109,21 @@ impl Service {
     }
 }
 
+/// Leaves a note for the next run. On a thread of its own, because the disk may be what a stage waits for.
+fn mark_stuck(marker: RunMarker, stuck: Option<String>) {
+    let mark = move || match stuck {
+        Some(stage) => marker.set_failure(Failure::Watchdog, &format!("{stage} made no progress")),
+        None => marker.clear_failure(),
+    };
+    // Without the thread the next run does not know why this one ended.
+    let _ = std::thread::Builder::new().name("run marker".to_owned()).spawn(mark);
+}
+
 /// The status if no source has a problem, with the notes about active fallbacks.
 fn healthy_status(running: &Running) -> String {
     let sources = running.flows.iter().zip(&running.readers);
-    let notes = sources.filter_map(|(flow, (name, _))| Some(format!("; {name}: {}", flow.health().note?)));
+    let notes =
+        sources.filter_map(|(flow, (name, _))| Some(format!("; {name}: {}", flow.health.get().note?)));
     let mut status = "following".to_owned();
     status.extend(notes);
     status

@@ -1,12 +1,15 @@
 //! Encodes the events of one source for one sink, and collects them into batches.
 
 use super::flow_control::FlowControl;
+use super::unfinished::Unfinished;
 use crate::format::{EventBuffer, Format};
 use crate::ledger::Entry;
+use crate::notice::Notice;
 use crate::record::EventId;
 use crate::sink::{Batch, BatchEvent, HeaderFields, Inbox, Message};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An event of a longer record is sent in parts; the events before it in the batch are sent first.
 pub(super) const LONG_RECORD_BYTES: usize = 64 * 1024;
@@ -21,6 +24,11 @@ pub struct SinkPipeline {
     already_in_output: HashMap<EventId, Entry>,
     /// The sink puts severity and action into a header.
     pub needs_header: bool,
+    /// The sink gets the events about the life of the agent: see [`super::lifecycle`].
+    pub heartbeat: bool,
+    pub unfinished: Unfinished,
+    /// Number of events in the batches that were sent.
+    pub sent_events: Arc<AtomicU64>,
 }
 
 impl SinkPipeline {
@@ -38,7 +46,18 @@ impl SinkPipeline {
             let batch = Batch { number: None, bytes: part, events: Vec::new(), keep_output_position: false };
             send(&to, &capacity, batch);
         });
-        SinkPipeline { format, out, events: Vec::new(), inbox, flow, already_in_output, needs_header: false }
+        SinkPipeline {
+            format,
+            out,
+            events: Vec::new(),
+            inbox,
+            flow,
+            already_in_output,
+            needs_header: false,
+            heartbeat: false,
+            unfinished: Unfinished::default(),
+            sent_events: Arc::default(),
+        }
     }
 
     /// Writes an event in the sink's format, unless the output has it already: then its entry is returned. `long`: it may
@@ -71,6 +90,7 @@ impl SinkPipeline {
 
     /// Sends the current batch. `number`: see [`Batch::number`].
     pub fn send(&mut self, number: Option<u64>) {
+        self.sent_events.fetch_add(self.events.len() as u64, Ordering::Relaxed);
         let batch = Batch {
             number,
             bytes: std::mem::replace(&mut self.out.bytes, self.flow.buffer()),
@@ -78,6 +98,11 @@ impl SinkPipeline {
             keep_output_position: !self.already_in_output.is_empty(),
         };
         send(&self.inbox, &self.flow, batch);
+    }
+
+    /// Keeps an event about the agent itself for the status of the source.
+    pub fn record(&self, notice: &Notice) {
+        self.flow.health.record(notice);
     }
 
     /// The events of the output that were not replayed, because their records no longer exist. They are not awaited any

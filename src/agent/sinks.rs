@@ -7,6 +7,7 @@ use super::ledger_entry;
 use super::running::SinkThread;
 use super::sink_pipeline::SinkPipeline;
 use super::threads::{EndedWith, spawn};
+use super::unfinished::Unfinished;
 use crate::access;
 use crate::checkpoint::SourceState;
 use crate::clock;
@@ -50,8 +51,10 @@ pub(super) fn start(
     flow: &Arc<FlowControl>,
 ) -> Result<(SinkThread, SinkPipeline, Option<SinkMark>), AgentError> {
     let metrics = common.metrics.sink(&source.name, &sink.name);
+    let unfinished = Unfinished::default();
     let sends_requests = matches!(sink.kind, SinkKind::Remote(_)) && !common.mode.dry_run;
-    let report = reporter(index, flow.clone(), common.commits.clone(), (metrics.clone(), sends_requests));
+    let shared = (metrics.clone(), unfinished.clone());
+    let report = reporter(index, flow.clone(), common.commits.clone(), shared, sends_requests);
     let stage = format!("sink {}", sink.name);
     let (mut mark, mut already_in_output) = (None, HashMap::new());
     // Why the channels have no limit: see `Inbox`.
@@ -89,7 +92,11 @@ pub(super) fn start(
     if let SinkKind::Remote(remote) = &sink.kind {
         pipeline.needs_header = matches!(remote.destination, DestinationConfig::Syslog(_));
     }
-    let thread = SinkThread { sink: sink.name.clone(), source: source.name.clone(), inbox, metrics };
+    pipeline.heartbeat = sink.heartbeat;
+    pipeline.unfinished = unfinished.clone();
+    let sent = pipeline.sent_events.clone();
+    let (sink, source) = (sink.name.clone(), source.name.clone());
+    let thread = SinkThread { sink, source, inbox, metrics, unfinished, sent };
     Ok((thread, pipeline, mark))
 }
 
@@ -98,7 +105,8 @@ fn reporter(
     index: SinkIndex,
     flow: Arc<FlowControl>,
     commits: Sender<CommitMessage>,
-    (metrics, sends_requests): (SinkMetrics, bool),
+    (metrics, unfinished): (SinkMetrics, Unfinished),
+    sends_requests: bool,
 ) -> impl Fn(Report) {
     let SinkIndex { source_index, pipeline } = index;
     move |report| match report {
@@ -112,13 +120,18 @@ fn reporter(
         Report::Request { class, bytes, duration } => metrics.observe_request(class, bytes, duration),
         Report::Final { number, events, mark } => {
             metrics.events.inc_by(events);
-            metrics.last_success.set(seconds(clock::now_ms()));
+            unfinished.finished(number);
+            // A batch without events says nothing about the server.
+            if events > 0 {
+                metrics.last_success.set(seconds(clock::now_ms()));
+            }
             // Fails only if the commit thread has ended, and that ends the process.
             let _ = commits.send(CommitMessage::Final { source_index, pipeline, number, mark });
         }
         Report::Health(problem) => {
+            unfinished.set_failing(problem.is_some());
             metrics.set_blocked(problem.is_some());
-            flow.set_sink_problem(pipeline, problem);
+            flow.health.set_sink_problem(pipeline, problem.as_deref());
         }
         Report::Quarantined(ids) => {
             metrics.quarantined_in_run.inc_by(ids.len() as u64);

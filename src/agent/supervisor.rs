@@ -1,6 +1,8 @@
 //! Waits for signals and for the end of any thread, and shuts the other threads down in order.
 
 use super::commit;
+use super::lifecycle::RESTART;
+use super::run_marker::Failure;
 use super::running::{Running, SinkThread};
 use super::service::Service;
 use super::signals::{Meaning, Received};
@@ -13,8 +15,16 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
+/// The reason of a stop after standard output was closed.
+const STDOUT_CLOSED: &str = "standard output was closed by its reader";
+
 /// How long an abandoned stop waits for the last commit.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
+
+/// How long a stop waits for events of the agent itself, if nothing else is left.
+const OWN_EVENTS_WAIT: Duration = Duration::from_secs(2);
+/// How often that is checked, while it stops.
+const OWN_EVENTS_CHECK: Duration = Duration::from_millis(100);
 
 /// An orderly stop: after a signal, or because the next process has to continue.
 #[derive(Default)]
@@ -22,6 +32,8 @@ struct Stop {
     /// Events that are not delivered by then are left to the next start.
     deadline: Option<Instant>,
     signalled: bool,
+    /// When it began, if it has.
+    begun: Option<Instant>,
 }
 
 impl Stop {
@@ -31,8 +43,14 @@ impl Stop {
         if std::mem::replace(&mut self.signalled, true) {
             return false;
         }
-        self.deadline = Some(Instant::now() + shutdown_timeout);
+        self.begin(shutdown_timeout);
         true
+    }
+
+    fn begin(&mut self, shutdown_timeout: Duration) {
+        let now = Instant::now();
+        self.deadline = Some(now + shutdown_timeout);
+        self.begun.get_or_insert(now);
     }
 }
 
@@ -51,12 +69,14 @@ impl Running {
             tokio::select! {
                 () = tokio::time::sleep_until(tick_at) => {
                     log.write_due();
+                    (self.on_tick)();
                     tick_at = Instant::now() + service.tick(&self);
                 }
                 ended = self.ended.recv() => match ended.map(|ended| self.handle_ended(ended)) {
                     Some(None) if (self.restart_wanted || self.stdout_closed) && stop.deadline.is_none() => {
-                        stop.deadline = Some(Instant::now() + shutdown_timeout);
-                        self.flows.iter().for_each(|flow| flow.stop());
+                        stop.begin(shutdown_timeout);
+                        let reason = if self.stdout_closed { STDOUT_CLOSED } else { RESTART };
+                        self.flows.iter().for_each(|flow| flow.stop(reason));
                     }
                     Some(None) => {}
                     Some(Some(code)) => break code,
@@ -79,15 +99,21 @@ impl Running {
                         }
                         service.stopping();
                         self.restart_wanted = false;
-                        self.flows.iter().for_each(|flow| flow.stop());
+                        self.flows.iter().for_each(|flow| flow.stop(&signal));
                     }
                 },
+                () = tokio::time::sleep(OWN_EVENTS_CHECK), if stop.begun.is_some() && self.readers_left == 0 => {
+                    if self.waits_for_own_events_only(stop.begun) {
+                        break self.finish_without_own_events().await;
+                    }
+                }
                 () = tokio::time::sleep_until(at), if stop.deadline.is_some() => {
                     break self.abandon("the shutdown timeout is over").await;
                 }
             }
         };
         log.write_rest();
+        self.mark_end(code);
         if stop.deadline.is_some() && code == exit::OK {
             if self.mode.dry_run {
                 tracing::info!(
@@ -110,6 +136,11 @@ impl Running {
                 code => code,
             },
         }
+    }
+
+    /// Notes why the run fails.
+    fn fail(&mut self, stage: &str, reason: &dyn std::fmt::Display) {
+        self.failure = Some((Failure::Error, format!("{stage}: {reason}")));
     }
 
     /// Handles the end of a thread: asks the next stage to end, and returns the exit code if this was the last one.
@@ -154,18 +185,22 @@ impl Running {
                 Some(if self.restart_wanted || self.stdout_closed { exit::TRY_AGAIN } else { exit::OK })
             }
             EndedWith::Sink(Err(error @ SinkError::Poison { .. })) => {
+                self.fail(&stage, &error);
                 tracing::error!(stage, %error, "ending, because an operator must act; each start sends the event again");
                 Some(exit::TRY_AGAIN)
             }
             EndedWith::Sink(Err(error)) => {
+                self.fail(&stage, &error);
                 tracing::error!(stage, %error, "a sink has failed; ending, to restart from the checkpoint");
                 Some(exit::TRY_AGAIN)
             }
             EndedWith::Commit(Err(error)) => {
+                self.fail(&stage, &error);
                 tracing::error!(stage, %error, "positions cannot be stored; ending, to restart from the last checkpoint");
                 Some(error.exit_code())
             }
             EndedWith::Panicked(reason) => {
+                self.fail(&stage, &reason);
                 tracing::error!(
                     stage,
                     reason,
@@ -174,9 +209,42 @@ impl Running {
                 Some(exit::INTERNAL)
             }
             EndedWith::Sink(Ok(())) | EndedWith::Commit(Ok(())) => {
+                self.fail(&stage, &"it has ended");
                 tracing::error!(stage, "a stage has ended that must not end");
                 Some(exit::INTERNAL)
             }
+        }
+    }
+
+    /// Whether nothing is left but events of the agent itself which are not going to be accepted soon.
+    fn waits_for_own_events_only(&self, stop_begun: Option<Instant>) -> bool {
+        let waited = stop_begun.is_some_and(|begun| begun.elapsed() >= OWN_EVENTS_WAIT);
+        let is_left = |sink: &SinkThread| {
+            let unfinished = &sink.unfinished;
+            !unfinished.has_awaited() && (waited || unfinished.others() == 0 || unfinished.is_failing())
+        };
+        self.sinks_left > 0 && self.sinks.iter().all(is_left)
+    }
+
+    /// Commits what is final, which is all that was read.
+    async fn finish_without_own_events(&mut self) -> u8 {
+        match self.commit_and_end().await {
+            true if self.restart_wanted || self.stdout_closed => exit::TRY_AGAIN,
+            true => {
+                tracing::debug!("an event about the agent was not delivered; the stop does not wait for it");
+                exit::OK
+            }
+            false => exit::TRY_AGAIN,
+        }
+    }
+
+    /// Leaves a note for the next run.
+    fn mark_end(&self, code: u8) {
+        let Some(marker) = &self.run_marker else { return };
+        match &self.failure {
+            Some((failure, reason)) => marker.set_failure(*failure, reason),
+            None if [exit::OK, exit::TRY_AGAIN].contains(&code) => marker.end(),
+            None => marker.set_failure(Failure::Error, "see the log"),
         }
     }
 
@@ -192,8 +260,8 @@ impl Running {
         }
     }
 
-    /// Commits what is final. The next start delivers the rest.
-    async fn abandon(&mut self, reason: &str) -> u8 {
+    /// Commits what is final. `false`: it could not, or not soon enough.
+    async fn commit_and_end(&mut self) -> bool {
         drop(self.commits.send(commit::CommitMessage::Finish));
         let last_commit = async {
             while let Some(ended) = self.ended.recv().await {
@@ -203,7 +271,13 @@ impl Running {
             }
             false
         };
-        let committed = tokio::time::timeout(LAST_COMMIT, last_commit).await.unwrap_or(false);
+        tokio::time::timeout(LAST_COMMIT, last_commit).await.unwrap_or(false)
+    }
+
+    /// Commits what is final. The next start delivers the rest.
+    async fn abandon(&mut self, reason: &str) -> u8 {
+        let committed = self.commit_and_end().await;
+        self.failure = Some((Failure::Incomplete, reason.to_owned()));
         if self.mode.dry_run {
             tracing::warn!(reason, "stopped before everything was printed");
         } else {

@@ -6,7 +6,9 @@ use crate::checkpoint::{self, StateImage};
 use crate::cli::FindArgs;
 use crate::evidence::ledgers::{LedgerError, LedgerPlace};
 use crate::exit;
-use crate::ledger::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, UNREADABLE, Verifier};
+use crate::ledger::{
+    Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, SOME_SINKS, UNREADABLE, Verifier,
+};
 use crate::quarantine::{QuarantineDirectory, QuarantineError};
 use crate::record::EventId;
 use crate::telemetry::escape::{escape, escape_path};
@@ -139,6 +141,9 @@ impl<'a> Description<'a> {
                 "left out: a search of the audit log by the agent itself"
             }
             EntryKind::Loss => "lost: it cannot be delivered",
+            EntryKind::Agent if self.found.entry.flags & SOME_SINKS != 0 => {
+                "event of the agent itself, delivered to some sinks of its source"
+            }
             EntryKind::Agent => "event of the agent itself, delivered to every sink of its source",
         };
         let mut text = text.to_owned();

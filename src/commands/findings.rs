@@ -3,6 +3,7 @@
 use super::layout;
 use crate::evidence::finding::{Counts, Days, Finding, FindingKind};
 use crate::record::EventId;
+pub(super) use crate::status::words::{counted, number};
 use std::io::{self, Write};
 
 /// Findings of a kind that are printed. `--json` prints all.
@@ -158,24 +159,6 @@ pub(super) fn print_days(days: &Days, out: &mut impl Write) -> io::Result<()> {
         rows.push(row("all".to_owned(), &days.total()));
     }
     layout::table(HEADS, &rows, 2, out)
-}
-
-/// A number with its thousands apart.
-pub(super) fn number(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number of things.
-pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{} {}", number(count), if count == 1 { one } else { many })
 }
 
 /// A time in UTC.

@@ -1,5 +1,6 @@
 //! The commands of the program.
 
+mod admin_client;
 pub mod check;
 mod confirm;
 pub mod convert;
@@ -19,4 +20,7 @@ pub mod report;
 pub mod run;
 pub mod setup;
 pub mod state;
+pub mod status;
+pub mod support_bundle;
+mod verdict;
 pub mod verify;

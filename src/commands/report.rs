@@ -21,7 +21,7 @@ use crate::evidence::finding::Days;
 use crate::evidence::ledgers::{LedgerError, LedgerPlace, SourceLedger};
 use crate::evidence::live::compare_live;
 use crate::exit;
-use crate::ledger::{CheckpointName, EntryInput, EntryKind, LedgerCheck, NO_TIME, Verifier};
+use crate::ledger::{CheckpointName, EntryInput, EntryKind, HEARTBEAT, LedgerCheck, NO_TIME, Verifier};
 use crate::telemetry::chain;
 use crate::telemetry::escape::escape_path;
 use std::collections::{BTreeMap, HashMap};
@@ -252,7 +252,8 @@ fn count(ledger: &SourceLedger, report: &mut Report) -> Result<(), VerifyFailure
             continue;
         }
         let is_in_period = report.times.contains(&entry.time_ms);
-        if entry.kind == EntryKind::Agent {
+        // Of heartbeats nothing but their number is told.
+        if entry.kind == EntryKind::Agent && entry.flags & HEARTBEAT == 0 {
             report.notices.insert(entry.id, NoticeEntry { source, is_in_period });
         }
         if !is_in_period {

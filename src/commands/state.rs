@@ -32,6 +32,17 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
     if let Some(code) = unknown(&image, source) {
         return Ok(code);
     }
+    show_image(state_dir, &image, steps, source, out)?;
+    Ok(exit::OK)
+}
+
+fn show_image(
+    state_dir: &Path,
+    image: &StateImage,
+    steps: Vec<RecoveryStep>,
+    source: Option<&str>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     writeln!(out, "state directory  {}", escape_path(state_dir))?;
     writeln!(out, "agent id         {}", escape(&image.agent_id))?;
     for step in steps {
@@ -66,7 +77,7 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
         nothing is stored: the next run starts from the beginning"
         )?;
     }
-    Ok(exit::OK)
+    Ok(())
 }
 
 fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Result<()> {
@@ -276,6 +287,24 @@ fn read(state_dir: &Path) -> Result<(StateImage, Vec<RecoveryStep>), u8> {
         }
         Err(error) => Err(refuse(&error)),
     }
+}
+
+/// What is stored, also while an agent runs: then as of its last backup. The error says why nothing is known.
+pub(super) fn describe(state_dir: &Path) -> Result<String, String> {
+    let mut out = Vec::new();
+    let (image, steps) = match checkpoint::read(state_dir) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Err(format!("there is no state directory `{}`", escape_path(state_dir))),
+        Err(error) => match checkpoint::read_backup(state_dir) {
+            Some(image) => {
+                out.extend_from_slice(b"An agent runs. This is what it has stored last.\n");
+                (image, Vec::new())
+            }
+            None => return Err(chain(&error)),
+        },
+    };
+    show_image(state_dir, &image, steps, None, &mut out).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
 fn unknown(image: &StateImage, source: Option<&str>) -> Option<u8> {

@@ -10,8 +10,10 @@ use super::remote::{ApiConfig, Auth, HttpConfig, Product, Reference};
 use super::words::{choose, ensure};
 use super::{file, home, self_include};
 use crate::access;
-use crate::cli::{CONFIG_PATH, Options};
+use crate::cli::{CONFIG_PATH, Options, StatusArgs};
 
+/// Where systemd's `RuntimeDirectory` puts the admin socket of the service.
+pub(crate) const ADMIN_SOCKET: &str = "/run/confluence-audit-agent/admin.sock";
 /// Name of the one source that options alone make.
 const SOURCE_NAME: &str = "confluence";
 
@@ -69,6 +71,20 @@ pub fn state_dir(location: &crate::cli::StateLocation) -> Result<PathBuf, Config
     }
 }
 
+/// The admin endpoint that `status` asks.
+pub fn admin_endpoint(args: &StatusArgs) -> Result<AdminConfig, ConfigErrors> {
+    let admin = match &args.socket {
+        Some(path) => AdminConfig { socket: Some(path.clone()), ..AdminConfig::default() },
+        None => {
+            let path = args.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
+            read(path, true, "name the right file with `--config FILE`, or the socket with `--socket PATH`")?
+                .admin
+        }
+    };
+    let none = admin.socket.is_none() && admin.listen.is_none();
+    Ok(if none { AdminConfig { socket: Some(ADMIN_SOCKET.into()), ..admin } } else { admin })
+}
+
 /// The word after `--format`.
 pub fn format_kind(word: &str) -> Result<FormatKind, ConfigError> {
     choose(word, &file::FORMATS).map_err(of("--format"))
@@ -92,7 +108,8 @@ fn read(path: &Path, sinks_follow: bool, hint: &str) -> Result<Config, ConfigErr
         let error = ConfigError::new("", "not valid UTF-8; save the file in UTF-8");
         ConfigErrors(vec![ConfigError { location: Some((path.into(), line)), ..error }])
     })?;
-    file::read(path, &text, sinks_follow)
+    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    file::read(path, &text, sinks_follow).map(|config| Config { file: Some(file), ..config })
 }
 
 /// What `run --home DIR` or `run --url URL` means besides the home: everything by default, to stdout.
@@ -113,7 +130,7 @@ fn from_options(options: &Options, errors: &mut Vec<ConfigError>) -> Config {
             api,
             fallback: FallbackConfig::default(),
         }],
-        sinks: vec![SinkConfig { name: "stdout".into(), format: FormatKind::Ecs, kind: SinkKind::Stdout }],
+        sinks: vec![local_sink("stdout", FormatKind::Ecs, SinkKind::Stdout)],
         warnings,
         secret_files,
         ..Config::default()
@@ -206,6 +223,10 @@ fn sink(text: &str) -> Result<SinkKind, ConfigError> {
     Err(of("--sink")(message))
 }
 
+fn local_sink(name: &str, format: FormatKind, kind: SinkKind) -> SinkConfig {
+    SinkConfig { name: name.to_owned(), format, heartbeat: kind.has_heartbeat(), kind }
+}
+
 /// Relative paths of options are meant from the current directory.
 fn in_cwd(option: &str, path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path).map_err(|error| ConfigError {
@@ -244,7 +265,7 @@ fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigError
             _ => "stdout",
         };
         let format = config.sinks.first().map_or(FormatKind::Ecs, |sink| sink.format);
-        config.sinks = vec![SinkConfig { name: name.into(), format, kind }];
+        config.sinks = vec![local_sink(name, format, kind)];
     }
     if let Some(format) = overrides.format {
         config.sinks.iter_mut().for_each(|sink| sink.format = format);
@@ -378,7 +399,7 @@ type = "stdout"
         assert_eq!(changed, expected, "the rest of the source stays");
 
         let changed = config(&["--config", path, "--sink", "stdout"]);
-        let only = SinkConfig { name: "stdout".into(), format: FormatKind::Raw, kind: SinkKind::Stdout };
+        let only = local_sink("stdout", FormatKind::Raw, SinkKind::Stdout);
         assert_eq!(changed.sinks, [only], "all sinks are replaced, the format stays");
 
         let changed = config(&["--config", path, "--format", "ecs"]);

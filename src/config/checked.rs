@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::errors::ConfigError;
 use super::home::HomeFound;
 use super::remote::{ApiConfig, Reference};
-use super::sinks::{Compression, RemoteSinkConfig};
+use super::sinks::{Compression, DestinationConfig, RemoteSinkConfig};
 pub use crate::format::FormatKind;
 
 const KIB: u64 = 1024;
@@ -17,6 +17,8 @@ const GIB: u64 = 1024 * MIB;
 /// The complete configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// The file that it was read from, absolute where that is known. `None`: options only.
+    pub file: Option<PathBuf>,
     /// Absolute. Holds the checkpoint store, the lock and the quarantine.
     pub state_dir: PathBuf,
     /// How long a stop waits for what is in flight.
@@ -27,6 +29,7 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     pub ledger: LedgerConfig,
     pub admin: AdminConfig,
+    pub heartbeat: HeartbeatConfig,
     pub log: LogConfig,
     pub event: EventConfig,
     pub enrich: EnrichConfig,
@@ -43,6 +46,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            file: None,
             state_dir: "/var/lib/confluence-audit-agent".into(),
             // systemd kills after 90 s, a person waits less.
             shutdown_timeout: Duration::from_secs(10),
@@ -54,6 +58,7 @@ impl Default for Config {
             checkpoint_interval: Duration::from_secs(1),
             ledger: LedgerConfig::default(),
             admin: AdminConfig::default(),
+            heartbeat: HeartbeatConfig::default(),
             log: LogConfig::default(),
             event: EventConfig::default(),
             enrich: EnrichConfig::default(),
@@ -113,6 +118,20 @@ pub struct AdminTls {
     pub private_key: PathBuf,
     /// Clients need a certificate that one of these has signed.
     pub client_ca_file: Option<PathBuf>,
+}
+
+/// The events `agent.heartbeat`, `agent.started` and `agent.stopped`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeartbeatConfig {
+    /// `None`: none of them is sent.
+    pub interval: Option<Duration>,
+}
+
+impl Default for HeartbeatConfig {
+    fn default() -> HeartbeatConfig {
+        // A rule that looks for hosts without events of the last 15 minutes then tolerates two that are late.
+        HeartbeatConfig { interval: Some(Duration::from_secs(300)) }
+    }
 }
 
 /// The agent's own log.
@@ -314,6 +333,8 @@ pub struct SinkConfig {
     pub name: String,
     pub format: FormatKind,
     pub kind: SinkKind,
+    /// Whether it gets the events of [`HeartbeatConfig`].
+    pub heartbeat: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -321,6 +342,30 @@ pub enum SinkKind {
     Stdout,
     File(FileSinkConfig),
     Remote(Box<RemoteSinkConfig>),
+}
+
+impl SinkKind {
+    /// Whether a sink of this kind gets heartbeats unless it is configured otherwise. Nobody watches a local file for
+    /// hosts that fall silent.
+    pub fn has_heartbeat(&self) -> bool {
+        matches!(self, SinkKind::Remote(_))
+    }
+
+    /// Its `type`.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            SinkKind::Stdout => "stdout",
+            SinkKind::File(_) => "file",
+            SinkKind::Remote(remote) => match remote.destination {
+                DestinationConfig::Http(_) => "http",
+                DestinationConfig::Elasticsearch(_) => "elasticsearch",
+                DestinationConfig::Kafka(_) => "kafka",
+                DestinationConfig::Syslog(_) => "syslog",
+                DestinationConfig::Sentinel(_) => "sentinel",
+                DestinationConfig::SplunkHec(_) => "splunk_hec",
+            },
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -19,6 +19,7 @@ use super::checked::*;
 use super::errors::ConfigErrors;
 use super::raw::{Problems, Span, Table};
 use super::typed::keys;
+use super::units::parse_duration;
 use super::words::ensure;
 
 pub(super) use address::{clear_text, data_center};
@@ -92,6 +93,7 @@ fn root_table(root: &mut Table, sinks_follow: bool) -> Config {
     );
     section(root.table("ledger"), |table| ledger_keys(table, &mut config.ledger));
     section(root.table("admin"), |table| admin_keys(table, &mut config.admin));
+    section(root.table("heartbeat"), |table| heartbeat_keys(table, &mut config.heartbeat));
     section(root.table("log"), |table| log_keys(table, &mut config.log));
     section(root.table("event"), |table| event_keys(table, &mut config.event));
     section(root.table("enrich"), |table| enrich_keys(table, &mut config.enrich));
@@ -173,6 +175,23 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("`{text}` is no address with a port; write one as in \"127.0.0.1:9640\" or \"[::1]:9640\"")
     })
+}
+
+fn heartbeat_keys(table: &mut Table, heartbeat: &mut HeartbeatConfig) {
+    if let Some(interval) = table.parsed("interval", "5m", heartbeat_interval) {
+        heartbeat.interval = interval;
+    }
+}
+
+/// `None`: no heartbeats.
+fn heartbeat_interval(text: &str) -> Result<Option<Duration>, String> {
+    if ["off", "0"].contains(&text) {
+        return Ok(None);
+    }
+    let interval = parse_duration(text)?;
+    let message = format!("`{text}` is out of range; write 1s to 1d, or \"off\"");
+    ensure((SEC..=DAY).contains(&interval), message)?;
+    Ok(Some(interval))
 }
 
 fn log_keys(table: &mut Table, log: &mut LogConfig) {
@@ -264,7 +283,9 @@ fn belongs_to(key: &str) -> Option<String> {
 
 /// The first kind of table that has a key. Keys that nearly all have say nothing.
 fn table_of(key: &str) -> Option<&'static str> {
-    let sections = ["[[source]]", "[ledger]", "[admin]", "[log]", "[event]", "[enrich]", "[[sink]]"].iter();
+    let sections =
+        ["[[source]]", "[ledger]", "[admin]", "[heartbeat]", "[log]", "[event]", "[enrich]", "[[sink]]"]
+            .iter();
     let mut sections = sections.filter(|_| !["name", "type", "format"].contains(&key));
     sections.find(|section| keys_of(section).contains(&key)).copied()
 }
@@ -275,6 +296,7 @@ fn keys_of(section: &str) -> Vec<&'static str> {
     match section {
         "[ledger]" => Table::keys_asked(|table| ledger_keys(table, &mut config.ledger)),
         "[admin]" => Table::keys_asked(|table| admin_keys(table, &mut config.admin)),
+        "[heartbeat]" => Table::keys_asked(|table| heartbeat_keys(table, &mut config.heartbeat)),
         "[log]" => Table::keys_asked(|table| log_keys(table, &mut config.log)),
         "[event]" => Table::keys_asked(|table| event_keys(table, &mut config.event)),
         "[enrich]" => Table::keys_asked(|table| enrich_keys(table, &mut config.enrich)),

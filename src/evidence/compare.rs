@@ -1,7 +1,7 @@
 //! Sets a ledger and what was found elsewhere side by side, by the ids of the events. Pure.
 
 use super::finding::{Counts, Days, Finding, FindingKind};
-use super::row::{FROM_API, HAS_DIGEST, ID_FITS, MEMBERS_DIFFER, NOTICE, OF_INDEX, Row};
+use super::row::{FROM_API, HAS_DIGEST, ID_FITS, MEMBERS_DIFFER, NOTICE, OF_INDEX, Row, SOME_SINKS};
 use crate::ledger::EntryKind;
 use std::io;
 use std::iter::Peekable;
@@ -116,7 +116,8 @@ fn compare_event(
             take_match(entry, rows, scope.side);
             continue;
         }
-        let is_expected = scope.side.has_all() && entry.kind != EntryKind::Loss as u8;
+        let is_expected =
+            scope.side.has_all() && entry.kind != EntryKind::Loss as u8 && !entry.has(SOME_SINKS);
         if is_expected {
             days.at(entry.time()).expected += 1;
         }

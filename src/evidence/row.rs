@@ -19,6 +19,8 @@ pub(crate) const NOTICE: u8 = 16;
 pub(crate) const FROM_API: u8 = 32;
 /// The event's id is that of its original.
 pub(crate) const ID_FITS: u8 = 64;
+/// Of an entry: the event went to some sinks of its source only.
+pub(crate) const SOME_SINKS: u8 = 128;
 
 /// An entry of a ledger, or an event of an export. Rows are ordered by id, then by place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +48,7 @@ impl Row {
             (HAS_TIME, entry.flags & ledger::NO_TIME == 0),
             (FROM_API, entry.input == EntryInput::Api),
             (NOTICE, entry.input == EntryInput::Agent),
+            (SOME_SINKS, entry.flags & ledger::SOME_SINKS != 0),
         ] {
             flags |= if is_set { flag } else { 0 };
         }

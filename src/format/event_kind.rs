@@ -44,6 +44,7 @@ impl Severity {
             | notice::LEDGER_DAMAGED
             | notice::LEDGER_RESTARTED => Severity::High,
             notice::TOKEN_EXPIRING | notice::RETENTION_CHANGED => Severity::Medium,
+            notice::HEARTBEAT => Severity::Info,
             _ => Severity::Low,
         }
     }

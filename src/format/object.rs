@@ -5,6 +5,7 @@ use std::io::Write;
 use super::buffer::EventBuffer;
 use super::escape::escape;
 use super::prune::write_pruned;
+use crate::notice::FieldValue;
 use crate::record::{Text, Token};
 
 /// A container that is opened when its first value is known.
@@ -75,6 +76,18 @@ impl Object<'_> {
         out.put("\"");
         escape(text, &mut out.bytes);
         out.put("\"");
+    }
+
+    /// A named value of an event of the agent itself.
+    pub(super) fn field(&mut self, name: &str, value: &FieldValue, out: &mut EventBuffer) {
+        let key = format!(",\"{name}\":");
+        match value {
+            FieldValue::Text(text) => self.plain(&key, text, out),
+            FieldValue::Number(number) => {
+                self.begin(&key, out);
+                out.put_signed(*number);
+            }
+        }
     }
 
     pub(super) fn number(&mut self, key: &str, number: u64, out: &mut EventBuffer) {

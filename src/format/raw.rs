@@ -46,7 +46,13 @@ impl Raw {
         out.bytes.extend_from_slice(&notice.id.hex());
         out.put("\",\"agent\":{\"action\":\"");
         out.put(notice.action);
-        out.put("\",\"message\":\"");
+        if !notice.fields.0.is_empty() {
+            out.put("\",\"fields\":");
+            out.put(&notice.fields.json());
+            out.put(",\"message\":\"");
+        } else {
+            out.put("\",\"message\":\"");
+        }
         escape_long(&notice.message, out);
         if let Some(original) = &notice.original {
             out.put("\",\"original\":\"");

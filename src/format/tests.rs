@@ -407,6 +407,52 @@ fn notices_are_events_of_every_format() {
     }
 }
 
+/// Named values are members where a format has some, and keys of CEF as far as there are some.
+#[test]
+fn named_values_are_in_every_format() {
+    use crate::notice::{Fields, HEARTBEAT};
+    let mut fields = Fields::default();
+    for (name, number) in [("events", 7), ("lag_seconds", -1), ("lag_bytes", i64::MAX), ("lag_files", 3)] {
+        fields.number(name, number);
+    }
+    for name in ["input", "configuration", "last_event", "problem", "host"] {
+        fields.text(name, format!("{name}=\"|\\\n"));
+    }
+    let notice =
+        Notice::new(HEARTBEAT, "wiki", "once", READ_AT_MS, "alive".to_owned()).with_fields(fields.clone());
+    for name in FormatKind::ALL {
+        let mut out = EventBuffer::new();
+        format(name).write_notice(&notice, &mut out);
+        check_line(name, &out.bytes, notice.id);
+        let text = String::from_utf8(out.bytes).unwrap();
+        let json: Value = serde_json::from_str(&text).unwrap_or_default();
+        let expected: Value = serde_json::from_str(&fields.json()).unwrap();
+        match name {
+            FormatKind::Ecs => assert_eq!(json["confluence"]["audit"]["agent"], expected),
+            FormatKind::Raw => assert_eq!(json["agent"]["fields"], expected),
+            FormatKind::Ocsf => {
+                assert_eq!(json["unmapped"]["agent"], expected);
+                assert_eq!((&json["type_uid"], &json["severity_id"]), (&600_299.into(), &1.into()));
+                assert_eq!(json["app"]["name"], crate::NAME);
+            }
+            FormatKind::Sentinel => {
+                assert_eq!(json["category"], crate::NAME);
+                let description = json["description"].as_str().unwrap();
+                let (message, values) = description.split_once('\n').unwrap();
+                assert_eq!((message, serde_json::from_str::<Value>(values).unwrap()), ("alive", expected));
+            }
+            FormatKind::Cef => {
+                let keys = [
+                    " cn1=7 cn1Label=events",
+                    " cn3=9223372036854775807 cn3Label=lag_bytes",
+                    " cs5Label=problem",
+                ];
+                assert!(keys.iter().all(|key| text.contains(key)) && !text.contains("lag_files"), "{text}");
+            }
+        }
+    }
+}
+
 /// JSON without repeated names.
 struct Strict;
 

@@ -40,12 +40,16 @@ pub const NO_TIME: u8 = 4;
 pub const LEGACY_ROW: u8 = 8;
 /// The event was found in an output after a kill, in a format that carries no original. The digest is zero.
 pub const NO_DIGEST: u8 = 16;
+/// The event went to some sinks of its source only.
+pub const SOME_SINKS: u8 = 32;
+/// The event is a heartbeat of the agent.
+pub const HEARTBEAT: u8 = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub kind: EntryKind,
     pub input: EntryInput,
-    /// [`SELF_POLL`], [`UNREADABLE`], [`NO_TIME`], [`LEGACY_ROW`].
+    /// [`SELF_POLL`], [`UNREADABLE`], [`NO_TIME`], [`LEGACY_ROW`], [`NO_DIGEST`], [`SOME_SINKS`], [`HEARTBEAT`].
     pub flags: u8,
     /// Key of the file in the checkpoint; 0 for the API.
     pub file: u32,

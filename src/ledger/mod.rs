@@ -31,7 +31,10 @@ mod tree;
 pub use check::{CheckedCheckpoint, LedgerCheck, check};
 pub use checkpoints::{Checkpoints, SignError, begin_new_log, key_name, origin, signed_size};
 pub(crate) use entry::record_digest;
-pub use entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_DIGEST, NO_TIME, SELF_POLL, UNREADABLE};
+pub use entry::{
+    Entry, EntryInput, EntryKind, HEARTBEAT, LEGACY_ROW, NO_DIGEST, NO_TIME, SELF_POLL, SOME_SINKS,
+    UNREADABLE,
+};
 pub use export::{ExportError, Exported, export};
 pub use finding::{CheckpointName, LedgerFinding};
 pub use note::{Checkpoint, Signer, Verifier};

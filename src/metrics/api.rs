@@ -8,8 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Of a request to a server, in seconds: a fast one in the same rack to one that runs into a timeout.
@@ -33,6 +33,9 @@ struct AreaLabels {
     area: String,
 }
 
+/// Level by area of each source. Each area has a series.
+type Levels = BTreeMap<String, BTreeMap<String, String>>;
+
 pub(super) type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 
 pub(super) struct ApiFamilies {
@@ -41,7 +44,7 @@ pub(super) struct ApiFamilies {
     throttled: Family<SourceLabels, SecondsTotal>,
     credential_expiry: Family<SourceLabels, Seconds>,
     coverage: Family<AreaLabels, Gauge>,
-    areas: Arc<AtomicUsize>,
+    levels: Arc<Mutex<Levels>>,
 }
 
 /// Of the API of one source.
@@ -51,8 +54,7 @@ pub struct ApiMetrics {
     requests: Family<ClassLabels, Counter>,
     credential_expiry: Family<SourceLabels, Seconds>,
     coverage: Family<AreaLabels, Gauge>,
-    /// How many areas have a series.
-    areas: Arc<AtomicUsize>,
+    levels: Arc<Mutex<Levels>>,
     request_duration: Histogram,
     throttled: SecondsTotal,
 }
@@ -86,15 +88,27 @@ impl ApiMetrics {
 
     /// The coverage level of an area: 0 for `off`, then `base`, `advanced`, `full`; -1: unknown.
     pub fn set_coverage(&self, area: &str, level: &str) {
-        let labels = AreaLabels { source: self.labels.source.clone(), area: area.to_owned() };
-        if self.coverage.get(&labels).is_none() {
-            if area.len() > AREA_BYTES_MAX || self.areas.load(Ordering::Relaxed) >= AREAS_MAX {
-                return;
-            }
-            self.areas.fetch_add(1, Ordering::Relaxed);
+        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        let areas: usize = levels.values().map(BTreeMap::len).sum();
+        let of_source = levels.entry(self.labels.source.clone()).or_default();
+        if !of_source.contains_key(area) && (area.len() > AREA_BYTES_MAX || areas >= AREAS_MAX) {
+            return;
         }
+        of_source.insert(area.to_owned(), level.chars().take(AREA_BYTES_MAX).collect());
+        let labels = AreaLabels { source: self.labels.source.clone(), area: area.to_owned() };
         let level = LEVELS.iter().position(|known| level.eq_ignore_ascii_case(known));
         self.coverage.get_or_create(&labels).set(level.map_or(-1, |level| level as i64));
+    }
+
+    /// The last known level by area.
+    pub fn coverage(&self) -> BTreeMap<String, String> {
+        let levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        levels.get(&self.labels.source).cloned().unwrap_or_default()
+    }
+
+    /// The Unix time at which the token expires, where it is known.
+    pub fn credential_expiry(&self) -> Option<f64> {
+        self.credential_expiry.get(&self.labels).map(|expiry| expiry.get())
     }
 }
 
@@ -124,7 +138,7 @@ impl ApiFamilies {
                 .seconds("credential_expiry_timestamp", "Unix time at which the token expires"),
             coverage: all
                 .plain("audit_coverage_level", "Coverage of an area: 0 off, 1 base, 2 advanced, 3 full"),
-            areas: Arc::default(),
+            levels: Arc::default(),
         }
     }
 
@@ -134,7 +148,7 @@ impl ApiFamilies {
             requests: self.requests.clone(),
             credential_expiry: self.credential_expiry.clone(),
             coverage: self.coverage.clone(),
-            areas: self.areas.clone(),
+            levels: self.levels.clone(),
             request_duration: self.request_duration.get_or_create(&labels).clone(),
             throttled: self.throttled.get_or_create(&labels).clone(),
             labels,

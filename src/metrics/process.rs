@@ -5,6 +5,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
+use std::sync::OnceLock;
 
 #[derive(Debug)]
 pub(super) struct ProcessMetrics;
@@ -72,11 +73,15 @@ fn parse(stat: &str, ticks_per_second: u64, page_bytes: u64) -> Option<Process> 
     })
 }
 
-/// The Unix time of the boot. `/proc/stat` has it, but the sandbox of the unit hides that file.
+/// The Unix time of the boot. `/proc/stat` has it, but the sandbox of the unit hides that file. It is computed once: a start
+/// that differs by a millisecond from the last scrape would be another start.
 fn boot_seconds() -> f64 {
-    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let since_boot = since_boot.tv_sec as f64 + since_boot.tv_nsec as f64 / 1e9;
-    super::seconds(crate::clock::now_ms()) - since_boot
+    static BOOT: OnceLock<f64> = OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let since_boot = since_boot.tv_sec as f64 + since_boot.tv_nsec as f64 / 1e9;
+        super::seconds(crate::clock::now_ms()) - since_boot
+    })
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl SinkFamilies {
                 "Duration of a request to a server",
                 Family::new_with_constructor(durations as fn() -> Histogram),
             ),
-            last_success: all.seconds("sink_last_success_timestamp", "Unix time of the last final batch"),
+            last_success: all.seconds("sink_last_success_timestamp", "Unix time of the last final events"),
             healthy: all.plain("sink_healthy", "0 while the sink does not accept events"),
             blocked: all.seconds("sink_blocked", "Time in which the sink did not accept events"),
             quarantined: all.plain("sink_quarantined_events", "Events that are in quarantine now"),

@@ -97,12 +97,32 @@ struct LossBase {
     losses: Family<LossLabels, Counter>,
 }
 
+impl LossBase {
+    fn sum(&self, family: &Family<LossLabels, Counter>) -> u64 {
+        let counts = LossClass::ALL.map(|class| {
+            let labels = LossLabels { source: self.source.clone(), class: class.as_str() };
+            family.get(&labels).map_or(0, |counter| counter.get())
+        });
+        counts.iter().sum()
+    }
+}
+
 impl SourceMetrics {
     /// A range of a file will never be delivered. `bytes` is 0 if its length is not known.
     pub fn count_loss(&self, class: LossClass, bytes: u64) {
         let labels = LossLabels { source: self.labels.source.clone(), class: class.as_str() };
         self.labels.bytes.get_or_create(&labels).inc_by(bytes);
         self.labels.losses.get_or_create(&labels).inc();
+    }
+
+    /// Bytes that are lost, of all classes.
+    pub fn lost_bytes(&self) -> u64 {
+        self.labels.sum(&self.labels.bytes)
+    }
+
+    /// Number of lost ranges, of all classes.
+    pub fn losses(&self) -> u64 {
+        self.labels.sum(&self.labels.losses)
     }
 }
 

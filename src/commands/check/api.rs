@@ -237,11 +237,9 @@ async fn check_coverage(
             "the coverage levels cannot be read here; see them in Confluence's audit log settings",
         );
     }
-    let list: Vec<String> = levels.iter().map(|(area, level)| format!("{area} {level}")).collect();
-    let list = list.join(", ");
-    if levels.values().any(|level| level == "off") {
-        let remedy = "nothing is audited in an area that is off: raise it in Confluence's audit log settings";
-        return report.warning(subject, format_args!("coverage: {list}; {remedy}"));
+    if let Some(warning) = audit_settings::coverage_off(&levels) {
+        return report.warning(subject, warning);
     }
+    let list = audit_settings::coverage_text(&levels);
     report.ok(subject, format_args!("coverage: {list}; logins and views are audited at `full` only"))
 }

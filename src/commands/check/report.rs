@@ -4,50 +4,45 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use crate::commands::layout;
-use crate::telemetry::escape::escape;
-
-/// Width of the verdict and a blank. Further clauses of the message are indented by it.
-const INDENT: usize = 9;
+use crate::commands::verdict;
+use crate::status::Health;
 
 /// Prints findings and counts them.
 pub(crate) struct CheckReport<'o> {
     out: &'o mut dyn Write,
     colour: bool,
-    counts: [usize; 3],
-}
-
-#[derive(Clone, Copy)]
-enum Verdict {
-    Ok,
-    Warning,
-    Failure,
+    ok: usize,
+    warnings: usize,
+    failures: usize,
 }
 
 impl<'o> CheckReport<'o> {
     pub(crate) fn new(out: &'o mut dyn Write, colour: bool) -> CheckReport<'o> {
-        CheckReport { out, colour, counts: [0; 3] }
+        CheckReport { out, colour, ok: 0, warnings: 0, failures: 0 }
     }
 
     pub(crate) fn ok(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
-        self.finding(Verdict::Ok, subject, what)
+        self.ok += 1;
+        self.finding(Health::Ok, subject, what)
     }
 
     pub(crate) fn warning(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
-        self.finding(Verdict::Warning, subject, what)
+        self.warnings += 1;
+        self.finding(Health::Warning, subject, what)
     }
 
     pub(crate) fn failure(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
-        self.finding(Verdict::Failure, subject, what)
+        self.failures += 1;
+        self.finding(Health::Failure, subject, what)
     }
 
     pub(crate) fn failed(&self) -> bool {
-        self.counts[Verdict::Failure as usize] > 0
+        self.failures > 0
     }
 
     /// Prints the number of findings of each kind.
     pub(crate) fn counts(&mut self) -> io::Result<()> {
-        let [ok, warnings, failures] = self.counts;
+        let CheckReport { ok, warnings, failures, .. } = *self;
         let counted = |count: usize, noun: &str| match count {
             1 => format!("1 {noun}"),
             count => format!("{count} {noun}s"),
@@ -56,22 +51,8 @@ impl<'o> CheckReport<'o> {
         writeln!(self.out, "\n{ok} ok, {warnings}, {failures}")
     }
 
-    fn finding(&mut self, verdict: Verdict, subject: &str, what: impl fmt::Display) -> io::Result<()> {
-        self.counts[verdict as usize] += 1;
-        let (word, colour) = match verdict {
-            Verdict::Ok => ("ok", "32"),
-            Verdict::Warning => ("warning", "33"),
-            Verdict::Failure => ("failure", "31"),
-        };
-        let text = format!("{subject}: {what}");
-        for (number, line) in layout::clauses(&escape(&text), INDENT).iter().enumerate() {
-            match (number, self.colour) {
-                (0, true) => writeln!(self.out, "\x1b[{colour}m{word:<8}\x1b[0m {line}")?,
-                (0, false) => writeln!(self.out, "{word:<8} {line}")?,
-                _ => writeln!(self.out, "{line}")?,
-            }
-        }
-        Ok(())
+    fn finding(&mut self, health: Health, subject: &str, what: impl fmt::Display) -> io::Result<()> {
+        verdict::print(self.out, self.colour, health, &format!("{subject}: {what}"))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::DAY_MS;
 use crate::commands::findings::{number, time};
+pub(super) use crate::telemetry::escape::escape_html as escaped;
 use std::fmt::Write;
 
 /// A table in writing. Columns of text come first, then columns of numbers.
@@ -63,20 +64,4 @@ pub(super) fn verbatim(out: &mut String, text: &str) {
 
 pub(super) fn date(day: i64) -> String {
     time(day.saturating_mul(DAY_MS)).get(..10).unwrap_or_default().to_owned()
-}
-
-pub(super) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() => out.push(char::REPLACEMENT_CHARACTER),
-            c => out.push(c),
-        }
-    }
-    out
 }

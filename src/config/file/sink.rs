@@ -54,7 +54,7 @@ pub(super) fn read(
     event: &EventConfig,
     seen: &mut KnownTables<Option<PathBuf>>,
 ) -> Option<SinkConfig> {
-    let (name, kind, format) = head(&mut table, &mut seen.names);
+    let (name, kind, format, heartbeat) = head(&mut table, &mut seen.names);
     let guessed = || {
         let mut types = TYPES.iter().map(|(_, reader)| *reader);
         types.find(|reader| keys_of(*reader).iter().any(|key| table.has(key)))
@@ -70,11 +70,14 @@ pub(super) fn read(
     }
     table.finish(is_for);
     kind?;
-    Some(SinkConfig { name: name?, format, kind: sink? })
+    let kind = sink?;
+    Some(SinkConfig { name: name?, format, heartbeat: heartbeat.unwrap_or(kind.has_heartbeat()), kind })
 }
 
-/// The keys of all types: name, type and format.
-fn head(table: &mut Table, seen: &mut Vec<(String, Span)>) -> (Option<String>, Option<Reader>, FormatKind) {
+/// What the keys of all types say: name, type, format, and `heartbeat` if it is there.
+type Head = (Option<String>, Option<Reader>, FormatKind, Option<bool>);
+
+fn head(table: &mut Table, seen: &mut Vec<(String, Span)>) -> Head {
     let name = name(table, "sink", "local", seen);
     let words = TYPES.map(|(name, reader)| (name, (name, reader)));
     let kind = table.word("type", &words);
@@ -87,7 +90,8 @@ fn head(table: &mut Table, seen: &mut Vec<(String, Span)>) -> (Option<String>, O
         _ => FormatKind::Ecs,
     };
     table.choice("format", &FORMATS, &mut format);
-    (name, kind.map(|(_, reader)| reader), format)
+    let heartbeat = table.read("heartbeat", "`true` or `false`", |value| value.as_bool().ok_or(None));
+    (name, kind.map(|(_, reader)| reader), format, heartbeat)
 }
 
 fn own_keys(table: &mut Table, reader: Reader, context: &Context) -> Option<SinkKind> {

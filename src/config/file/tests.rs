@@ -84,7 +84,8 @@ fn examples_of_apis_work_and_state_the_defaults() {
     assert_eq!(ways.collect::<Vec<_>>(), [(true, false), (true, true), (true, false)]);
 }
 
-const SECTIONS: [&str; 7] = ["[ledger]", "[admin]", "[log]", "[event]", "[enrich]", "[[source]]", "[[sink]]"];
+const SECTIONS: [&str; 8] =
+    ["[ledger]", "[admin]", "[heartbeat]", "[log]", "[event]", "[enrich]", "[[source]]", "[[sink]]"];
 
 #[test]
 fn example_has_every_key_and_no_other() {
@@ -163,6 +164,7 @@ shutdown_timeout = "1s"
 uncommitted_bytes_max = 2
 checkpoint_interval = "3s"
 ledger = { retention = "100d", bytes_max = "16MiB", seal_interval = "2h", signing_key = { file = "/k" } }
+heartbeat.interval = "7s"
 admin = { socket = "/r/a.sock", listen = "[::1]:9640", token = { file = "/t" }, certificate = "/a.pem", private_key = "/a.key", client_ca_file = "/ca.pem" }
 log.format = "json"
 log.level = "debug"
@@ -190,6 +192,7 @@ read_bytes = "64KiB"
 [[sink]]
 name = "out"
 type = "stdout"
+heartbeat = true
 
 [[sink]]
 name = "file"
@@ -231,6 +234,7 @@ group = "readers"
     };
     assert_eq!(file.path_for("one"), PathBuf::from("/o/one.ndjson"));
     let expected = Config {
+        file: None,
         state_dir: "/s".into(),
         shutdown_timeout: secs(1),
         uncommitted_bytes_max: 2,
@@ -241,6 +245,7 @@ group = "readers"
             seal_interval: secs(7200),
             signing_key: Some(Reference::File("/k".into())),
         },
+        heartbeat: HeartbeatConfig { interval: Some(secs(7)) },
         admin: AdminConfig {
             socket: Some("/r/a.sock".into()),
             listen: Some("[::1]:9640".parse().unwrap()),
@@ -271,8 +276,18 @@ group = "readers"
             fallback: FallbackConfig::default(),
         }],
         sinks: vec![
-            SinkConfig { name: "out".into(), format: FormatKind::Ecs, kind: SinkKind::Stdout },
-            SinkConfig { name: "file".into(), format: FormatKind::Raw, kind: SinkKind::File(file) },
+            SinkConfig {
+                name: "out".into(),
+                format: FormatKind::Ecs,
+                kind: SinkKind::Stdout,
+                heartbeat: true,
+            },
+            SinkConfig {
+                name: "file".into(),
+                format: FormatKind::Raw,
+                kind: SinkKind::File(file),
+                heartbeat: false,
+            },
         ],
         warnings: Vec::new(),
         secret_files: vec!["/k".into(), "/t".into()],
@@ -283,7 +298,7 @@ group = "readers"
 #[test]
 fn misplaced_keys_are_known_where_they_belong() {
     let tables = SECTIONS.map(|section| (section, keys_of(section)));
-    assert!(tables[5].1.contains(&"nodes") && tables[5].1.contains(&"page_size"));
+    assert!(tables[6].1.contains(&"nodes") && tables[6].1.contains(&"page_size"));
     let is_in_another = |own: &str, key| {
         let mut others = tables.iter().filter(|(table, _)| *table != own);
         others.any(|(_, keys)| keys.contains(key))

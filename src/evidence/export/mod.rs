@@ -16,7 +16,7 @@ pub(crate) use event::{ExportFormat, ExportedNotice, Recogniser};
 use super::row::{HAS_DIGEST, Row};
 use super::sort::Sorter;
 use crate::config::Compression;
-use crate::notice::LEDGER_SEALED;
+use crate::notice::{HEARTBEAT, LEDGER_SEALED};
 use crate::sink::{compress, file};
 use event::Recognised;
 use frame::Items;
@@ -193,6 +193,8 @@ impl Export {
             }
             match recogniser.recognise(item.bytes) {
                 Recognised::Event { mut row, format, differing, notice } => {
+                    // There are many heartbeats, and a report has no use for them.
+                    let notice = notice.filter(|notice| notice.action != HEARTBEAT);
                     self.notices.extend(notice.filter(|_| self.notices.len() < NOTICES_MAX));
                     let place = item.element.map_or(ExportPlace::Line(line), ExportPlace::Element);
                     (row.origin, row.place) = (file as u16, place.to_number());

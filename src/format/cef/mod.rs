@@ -11,7 +11,7 @@ use super::tags;
 use super::taxonomy::Taxonomy;
 use super::users::Users;
 use super::{Context, Event, EventBuffer};
-use crate::notice::Notice;
+use crate::notice::{FieldValue, Fields, Notice};
 use crate::record::{EventId, Parsed, Record, Shape, Text, address};
 use std::net::IpAddr;
 use text::Limited;
@@ -86,7 +86,13 @@ impl Cef {
         let severity = Severity::of_notice(notice.action);
         self.own_event(notice.action, notice.action, severity, notice.at_ms, out);
         custom(out, 1, "site", self.site.as_deref());
-        plain(out, " msg=", TEXT_MAX, &notice.text());
+        match notice.fields.0.is_empty() {
+            true => plain(out, " msg=", TEXT_MAX, &notice.text()),
+            false => {
+                named_values(&notice.fields, out);
+                plain(out, " msg=", TEXT_MAX, &notice.message);
+            }
+        }
         custom(out, 6, "tags", Some(&self.tags[0][tags::PLAIN]));
         end(notice.id, out);
     }
@@ -207,6 +213,33 @@ fn custom(out: &mut EventBuffer, at: u64, label: &str, text: Option<&str>) {
     out.put_number(at);
     out.put("Label=");
     out.put(label);
+}
+
+/// Writes the first values of an event of the agent itself, as many as CEF has keys for: `cn1` to `cn3` for numbers, `cs2`
+/// to `cs5` for texts.
+fn named_values(fields: &Fields, out: &mut EventBuffer) {
+    let (mut numbers, mut texts) = (1..=3, 2..=5);
+    for (name, value) in &fields.0 {
+        match value {
+            FieldValue::Text(text) => {
+                if let Some(at) = texts.next() {
+                    custom(out, at, name, Some(text));
+                }
+            }
+            FieldValue::Number(number) => {
+                if let Some(at) = numbers.next() {
+                    out.put(" cn");
+                    out.put_number(at);
+                    out.put("=");
+                    out.put_signed(*number);
+                    out.put(" cn");
+                    out.put_number(at);
+                    out.put("Label=");
+                    out.put(name);
+                }
+            }
+        }
+    }
 }
 
 /// Writes the source address. `src` allows IPv4 only; IPv6 has a key of its own.

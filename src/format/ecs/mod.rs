@@ -18,7 +18,7 @@ use super::taxonomy::Taxonomy;
 use super::users::{GroupFields, Person, Users};
 use super::{Context, Event, EventBuffer, Origin, message};
 use crate::enrich::geo::Geo;
-use crate::notice::Notice;
+use crate::notice::{HEARTBEAT, Notice};
 use crate::record::{Parsed, Record, Shape, Text, address, time};
 use constants::Constants;
 use std::sync::Arc;
@@ -163,13 +163,22 @@ impl Ecs {
 
     pub(super) fn write_notice(&self, notice: &Notice, out: &mut EventBuffer) {
         head_with(notice.at_ms, &self.constants.unreadable[tags::PLAIN], out);
+        let mut audit = Object::new(",\"confluence\":{\"audit\":{");
+        let mut agent = audit.object(",\"agent\":");
+        for (name, value) in &notice.fields.0 {
+            agent.field(name, value, out);
+        }
+        agent.end(out);
         if let Some(site) = &self.site {
-            out.put(",\"confluence\":{\"audit\":{\"site\":\"");
-            escape(site, &mut out.bytes);
-            out.put("\"}}");
+            audit.plain(",\"site\":", site, out);
+        }
+        if audit.end(out) {
+            out.put("}");
         }
         out.put(constants::EVENT);
-        out.put("\"kind\":\"event\",\"id\":\"");
+        // A heartbeat is a measurement, and nothing has happened.
+        out.put(if notice.action == HEARTBEAT { "\"kind\":\"metric\"" } else { "\"kind\":\"event\"" });
+        out.put(",\"id\":\"");
         out.bytes.extend_from_slice(&notice.id.hex());
         out.put("\",\"created\":\"");
         out.bytes.extend_from_slice(&time::iso(notice.at_ms));

@@ -1,6 +1,7 @@
 //! The classes of OCSF 1.8.0 that are used, with names and activities of the schema.
 
 use super::super::event_kind::{ActionClass, OTHER, Severity};
+use crate::notice;
 
 /// A class of the schema.
 pub(super) struct OcsfClass {
@@ -18,6 +19,25 @@ const APPLICATION: (u8, &str) = (6, "Application Activity");
 /// For events that are not audit records: the agent's own events and unreadable records.
 pub(super) const BASE: OcsfClass =
     OcsfClass { uid: 0, name: "Base Event", category_uid: 0, category: "Uncategorized", activities: &[] };
+
+/// For the start, the stop and the heartbeat of the agent.
+pub(super) const APPLICATION_LIFECYCLE: OcsfClass = OcsfClass {
+    uid: 6002,
+    name: "Application Lifecycle",
+    category_uid: APPLICATION.0,
+    category: APPLICATION.1,
+    activities: &["Install", "Remove", "Start", "Stop", "Restart", "Enable", "Disable", "Update"],
+};
+
+/// Class and activity of an event of the agent itself.
+pub(super) fn of_notice(action: &str) -> (OcsfClass, u8) {
+    match action {
+        notice::STARTED => (APPLICATION_LIFECYCLE, 3),
+        notice::STOPPED => (APPLICATION_LIFECYCLE, 4),
+        notice::HEARTBEAT => (APPLICATION_LIFECYCLE, OTHER),
+        _ => (BASE, OTHER),
+    }
+}
 
 pub(super) const fn class_of(class: ActionClass) -> OcsfClass {
     let (uid, name, (category_uid, category), activities): (_, _, _, &[&str]) = match class {

@@ -30,6 +30,8 @@ pub struct Ocsf {
     site: Option<String>,
     /// The constant members of `metadata`, indexed by shape (Data Center, Cloud) and by [`tags::own_tag`].
     metadata: [[String; 3]; 2],
+    /// The agent as an application: a JSON object.
+    app: String,
     preserve_original_event: bool,
 }
 
@@ -41,6 +43,11 @@ impl Ocsf {
             taxonomy: Taxonomy::default(),
             site: context.site().map(quoted),
             metadata: [for_all_tags(tags::data_center(context)), for_all_tags(tags::cloud(context))],
+            app: format!(
+                "{{\"name\":{},\"version\":{}}}",
+                quoted(crate::NAME),
+                quoted(&context.agent.version)
+            ),
             preserve_original_event: context.preserve_original_event,
         }
     }
@@ -159,7 +166,13 @@ impl Ocsf {
         out.put(",\"event_code\":\"");
         out.put(notice.action);
         out.put("\"}");
-        self.class(class::BASE, OTHER, None, severity, out);
+        let (class, activity) = class::of_notice(notice.action);
+        let is_lifecycle = class.uid != class::BASE.uid;
+        self.class(class, activity, None, severity, out);
+        if is_lifecycle {
+            out.put(",\"app\":");
+            out.put(&self.app);
+        }
         out.put(",\"status_id\":0,\"status\":\"Unknown\",\"time\":");
         out.put_signed(notice.at_ms);
         out.put(",\"message\":\"");
@@ -168,7 +181,15 @@ impl Ocsf {
             out.put("\",\"raw_data\":\"");
             escape_long(original, out);
         }
-        out.put("\"}");
+        out.put("\"");
+        let mut unmapped = Object::new(",\"unmapped\":{");
+        let mut agent = unmapped.object(",\"agent\":");
+        for (name, value) in &notice.fields.0 {
+            agent.field(name, value, out);
+        }
+        agent.end(out);
+        unmapped.end(out);
+        out.put("}");
     }
 
     fn unreadable(&self, error: &str, bytes: &[u8], event: &Event, out: &mut EventBuffer) {

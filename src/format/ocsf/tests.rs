@@ -156,16 +156,22 @@ fn events_are_valid_by_the_published_schema() {
         events.write_all(&written(&format, line, origin)).unwrap();
         events.write_all(b"\n").unwrap();
     }
-    let notice = Notice::new(notice::GAP, "wiki", "once", READ_AT_MS, "a gap".to_owned());
     let mut out = EventBuffer::new();
-    format.write_notice(&notice, &mut out);
-    out.put("\n");
+    let mut fields = notice::Fields::default();
+    fields.number("events", 7);
+    fields.text("input", "file");
+    let actions = [notice::GAP, notice::STARTED, notice::STOPPED, notice::HEARTBEAT];
+    for action in actions {
+        let notice = Notice::new(action, "wiki", "once", READ_AT_MS, "a gap".to_owned());
+        format.write_notice(&notice.with_fields(fields.clone()), &mut out);
+        out.put("\n");
+    }
     events.write_all(&out.bytes).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocsf/validate.py");
     let validated = Command::new(python).arg(script).arg("1.8.0").arg(events.path()).output().unwrap();
     let report = String::from_utf8_lossy(&validated.stdout);
     assert!(validated.status.success(), "{report}\n{}", String::from_utf8_lossy(&validated.stderr));
-    assert_eq!(report.trim(), format!("{} valid", lines.len() + 1));
+    assert_eq!(report.trim(), format!("{} valid", lines.len() + actions.len()));
 }
 
 /// Invalid events are reported: the test above can fail.

@@ -83,6 +83,20 @@ impl Api {
     }
 }
 
+/// What `check` and `status` say if an area is off.
+pub(crate) fn coverage_off(levels: &Coverage) -> Option<String> {
+    let remedy = "nothing is audited in an area that is off: raise it in Confluence's audit log settings";
+    levels
+        .values()
+        .any(|level| level == "off")
+        .then(|| format!("coverage: {}; {remedy}", coverage_text(levels)))
+}
+
+pub(crate) fn coverage_text(levels: &Coverage) -> String {
+    let list: Vec<String> = levels.iter().map(|(area, level)| format!("{area} {level}")).collect();
+    list.join(", ")
+}
+
 /// An action of a notice, and its message.
 type Change = (&'static str, String);
 

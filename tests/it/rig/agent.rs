@@ -22,7 +22,7 @@ pub struct Host {
     pub sink: String,
     /// More tables; each source has an output of its own then, `out/<name>.ndjson`.
     pub more: String,
-    /// All lines of `[[sink]]` but its name, in place of a file's.
+    /// All lines of `[[sink]]` but its name, in place of a file's. It gets no heartbeats unless `heartbeat` is there.
     pub remote: Option<String>,
     /// Write to stdout instead of a file.
     pub stdout: bool,
@@ -125,7 +125,8 @@ impl Host {
         let sink = if self.stdout {
             "type = \"stdout\"\n".to_owned()
         } else if let Some(remote) = &self.remote {
-            remote.clone()
+            let heartbeat = if remote.contains("heartbeat =") { "" } else { "heartbeat = false\n" };
+            format!("{heartbeat}{remote}")
         } else {
             fs::create_dir_all(self.path("out")).unwrap();
             let path = if self.more.is_empty() { self.output() } else { self.path("out/{source}.ndjson") };

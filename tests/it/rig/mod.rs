@@ -6,9 +6,11 @@ pub mod certificates;
 pub mod collector;
 pub mod ledger;
 pub mod mmdb;
+pub mod opensearch;
 pub mod oracle;
 pub mod outputs;
 pub mod port;
+pub mod rest;
 pub mod skip;
 pub mod writer;
 

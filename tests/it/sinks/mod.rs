@@ -124,7 +124,8 @@ fn f50_store_then_drop() {
         env.write(200);
         env.until_all_arrived(&mut agent);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-        let stored = env.collector.stored_count();
+        // Without the checkpoint of the ledger, which may come at the stop.
+        let stored = env.collector.events().len();
         match kind.knows_ids {
             true => assert_eq!(stored, 200),
             // Told again with the same id.

@@ -1,0 +1,78 @@
+//! Which batches of one sink have no final outcome yet. A stop does not wait for batches that hold nothing but events of
+//! the agent itself, such as a heartbeat: the audit trail is complete without them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Shared by the reader, which sends batches, the sink, which reports their outcomes, and the supervisor.
+#[derive(Clone, Default)]
+pub struct Unfinished(Arc<Mutex<Batches>>);
+
+#[derive(Default)]
+struct Batches {
+    awaited: usize,
+    /// Numbers of the batches that a stop does not wait for.
+    others: BTreeSet<u64>,
+    is_failing: bool,
+}
+
+impl Unfinished {
+    /// Batch `number` was sent to the sink.
+    pub fn sent(&self, number: u64, is_awaited: bool) {
+        let mut batches = self.lock();
+        match is_awaited {
+            true => batches.awaited += 1,
+            false => drop(batches.others.insert(number)),
+        }
+    }
+
+    /// Batch `number` has a final outcome.
+    pub fn finished(&self, number: u64) {
+        let mut batches = self.lock();
+        if !batches.others.remove(&number) {
+            batches.awaited = batches.awaited.saturating_sub(1);
+        }
+    }
+
+    /// The sink does not accept events at the moment, or does again.
+    pub fn set_failing(&self, is_failing: bool) {
+        self.lock().is_failing = is_failing;
+    }
+
+    pub fn is_failing(&self) -> bool {
+        self.lock().is_failing
+    }
+
+    /// Whether there are batches that a stop waits for.
+    pub fn has_awaited(&self) -> bool {
+        self.lock().awaited > 0
+    }
+
+    /// Number of batches that a stop does not wait for.
+    pub fn others(&self) -> usize {
+        self.lock().others.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Batches> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_in_any_order_are_counted_by_kind() {
+        let unfinished = Unfinished::default();
+        for (number, is_awaited) in [(0, true), (1, false), (2, true), (3, false)] {
+            unfinished.sent(number, is_awaited);
+        }
+        unfinished.finished(1);
+        unfinished.finished(2);
+        assert_eq!((unfinished.has_awaited(), unfinished.others()), (true, 1));
+        unfinished.finished(0);
+        unfinished.finished(3);
+        assert_eq!((unfinished.has_awaited(), unfinished.others()), (false, 0));
+    }
+}
