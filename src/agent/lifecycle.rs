@@ -2,7 +2,7 @@
 //! the sinks with `heartbeat = true`. They are delivered as any event, but nothing waits for them, and none is replayed.
 
 use super::ingest::Ingest;
-use super::run_marker::RunEnd;
+use super::run_marker::{RunEnd, RunMarker};
 use super::sink_pipeline::SinkPipeline;
 use crate::clock;
 use crate::config::Config;
@@ -31,6 +31,24 @@ pub(super) struct Process {
     pub started: Instant,
     /// How the run before this one ended.
     pub last_run: RunEnd,
+}
+
+/// What these events need, if a sink is to get them.
+pub(super) fn begin(config: &Config, is_first_run: bool, agent: &Agent) -> Option<(RunMarker, Arc<Process>)> {
+    let interval = config.heartbeat.interval?;
+    if !config.sinks.iter().any(|sink| sink.heartbeat) {
+        return None;
+    }
+    let marker = RunMarker::new(&config.state_dir);
+    let last_run = marker.last_run(is_first_run);
+    let process = Process {
+        agent: agent.clone(),
+        configuration: hash(config),
+        interval,
+        started: clock::monotonic(),
+        last_run,
+    };
+    Some((marker, Arc::new(process)))
 }
 
 /// Of one source.
@@ -180,7 +198,7 @@ fn colon(text: Option<&str>) -> String {
 }
 
 /// A hash that differs if a setting differs. Secrets are in it as the places where they are found, or not at all.
-pub(super) fn hash(config: &Config) -> String {
+fn hash(config: &Config) -> String {
     let settings = Config { warnings: Vec::new(), secret_files: Vec::new(), ..config.clone() };
     let hash = blake3::hash(format!("{settings:?}").as_bytes()).to_hex();
     hash[..HASH_DIGITS].to_owned()
