@@ -81,7 +81,7 @@ pub fn admin_endpoint(args: &StatusArgs) -> Result<AdminConfig, ConfigErrors> {
                 .admin
         }
     };
-    // It does not speak TLS, and needs no certificate for the socket.
+    // `status` speaks no TLS.
     let none = admin.socket.is_none() && (admin.listen.is_none() || admin.tls.is_some());
     Ok(if none { AdminConfig { socket: Some(ADMIN_SOCKET.into()), ..admin } } else { admin })
 }
