@@ -183,7 +183,8 @@ fn f65_the_number_of_series_does_not_depend_on_what_is_read() {
     };
     let few = agent.until_answer(&socket, "/metrics", "the first events", counted(100.0));
     assert_eq!(agent.stop(), 0);
-    // 1,000 files of 10 records each: other users, objects, addresses and nodes. Each tenth file has an error of its own.
+    // 1,000 files of 10 records each: other users, objects, addresses and nodes. Each tenth file has an error of its
+    // own.
     let mut writer = Writer::new(&host.audit(), 2);
     for number in 0..1000 {
         let file = writer.create(&file_name(6 + number / 500, number % 500));
