@@ -1,8 +1,9 @@
 //! The events by which a server sees that the agent runs: `agent.started`, `agent.heartbeat`, `agent.stopped`. They go to
 //! the sinks with `heartbeat = true`. They are delivered as any event, but nothing waits for them, and none is replayed.
 
+use super::health::Health;
 use super::ingest::Ingest;
-use super::run_marker::RunEnd;
+use super::run_marker::{RunEnd, RunMarker};
 use super::sink_pipeline::SinkPipeline;
 use crate::clock;
 use crate::config::Config;
@@ -91,7 +92,7 @@ impl Lifecycle {
     pub(super) fn send_heartbeat_if_due(
         &mut self,
         now: Instant,
-        problem: impl FnOnce() -> Option<String>,
+        health: impl FnOnce() -> Health,
         ingest: &mut Ingest,
     ) {
         if now < self.next {
@@ -104,7 +105,7 @@ impl Lifecycle {
         if !is_accepted || pipelines.iter().any(|pipeline| unfinished(pipeline) >= UNFINISHED_MAX) {
             return;
         }
-        let (message, fields) = self.heartbeat(problem(), ingest);
+        let (message, fields) = self.heartbeat(&health(), ingest);
         self.send(HEARTBEAT, message, fields, ingest);
         self.counted = self.counts(ingest);
     }
@@ -118,14 +119,13 @@ impl Lifecycle {
         self.send(STOPPED, message, fields, ingest);
     }
 
-    fn heartbeat(&self, problem: Option<String>, ingest: &Ingest) -> (String, Fields) {
+    fn heartbeat(&self, health: &Health, ingest: &Ingest) -> (String, Fields) {
         let (counts, mut fields) = (self.counts(ingest), Fields::default());
         let last_event = Some(self.metrics.last_event.get()).filter(|seconds| *seconds > 0.0);
         let (bytes, files) = (self.metrics.backlog_bytes.get(), self.metrics.backlog_files.get());
-        let lag = match last_event.filter(|_| bytes > 0) {
-            Some(seconds) => (clock::now_ms() as f64 / 1000.0 - seconds).max(0.0) as u64,
-            None => 0,
-        };
+        let (problem, now_ms) = (health.problems(), clock::now_ms());
+        let started_ms = now_ms - self.process.started.elapsed().as_millis() as i64;
+        let lag = self.metrics.lag_ms(health.problem.is_some(), started_ms, now_ms) / 1000;
         let input = if self.has_files && self.metrics.fallback_active.get() == 0 { "file" } else { "api" };
         let events = counts.events - self.counted.events;
         // The first ones have keys of their own in CEF.
@@ -175,12 +175,34 @@ impl Lifecycle {
     }
 }
 
+/// What the events of a run say, and the marker of the run. `None`: no sink is to get them.
+pub(super) fn begin_run(
+    config: &Config,
+    is_first_run: bool,
+    agent: &Agent,
+) -> Option<(RunMarker, Arc<Process>)> {
+    let interval = config.heartbeat.interval?;
+    if !config.sinks.iter().any(|sink| sink.heartbeat) {
+        return None;
+    }
+    let marker = RunMarker::new(&config.state_dir);
+    let last_run = marker.last_run(is_first_run);
+    let process = Process {
+        agent: agent.clone(),
+        configuration: hash(config),
+        interval,
+        started: clock::monotonic(),
+        last_run,
+    };
+    Some((marker, Arc::new(process)))
+}
+
 fn colon(text: Option<&str>) -> String {
     text.map_or_else(String::new, |text| format!(": {text}"))
 }
 
 /// A hash that differs if a setting differs. Secrets are in it as the places where they are found, or not at all.
-pub(super) fn hash(config: &Config) -> String {
+fn hash(config: &Config) -> String {
     let settings = Config { warnings: Vec::new(), secret_files: Vec::new(), ..config.clone() };
     let hash = blake3::hash(format!("{settings:?}").as_bytes()).to_hex();
     hash[..HASH_DIGITS].to_owned()
