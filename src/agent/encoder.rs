@@ -122,6 +122,7 @@ impl Encoder {
         if sinks > 0 {
             let to_all = sinks == self.pipelines.len();
             // The message may have been another one before a kill.
+            let in_output = in_output.map(|entry| ledger_entry::for_sinks(entry, to_all));
             self.entries.push(in_output.unwrap_or_else(|| ledger_entry::of_notice(notice, to_all)));
             self.counted.agent_events += 1;
             self.events += 1;
