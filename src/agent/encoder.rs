@@ -3,6 +3,7 @@
 use super::commit::NewBatch;
 use super::ledger_entry::{self, RecordPlace};
 use super::sink_pipeline::{LONG_RECORD_BYTES, SinkPipeline};
+use crate::clock;
 use crate::format::{Event, Taxonomy};
 use crate::ledger::Entry;
 use crate::metrics::{SourceMetrics, seconds};
@@ -189,7 +190,8 @@ impl Encoder {
         self.metrics.api_events.inc_by(api_events);
         self.metrics.agent_events.inc_by(agent_events);
         self.metrics.unreadable_records.inc_by(unreadable);
-        if let Some(newest) = newest_ms.map(seconds)
+        // A time in the future would hide for long that no event comes.
+        if let Some(newest) = newest_ms.map(|ms| seconds(ms.min(clock::now_ms())))
             && newest > self.metrics.last_event.get()
         {
             self.metrics.last_event.set(newest);
@@ -208,4 +210,35 @@ pub(crate) fn header_fields(taxonomy: &Taxonomy, content: &Parsed<'_>) -> Header
     };
     let action = record.stable_action().map(Text::decoded);
     HeaderFields::new(severity, &action.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Origin;
+    use crate::record::{IdHasher, Scratch, parse};
+    use std::sync::mpsc::channel;
+
+    /// A clock that was once wrong must not hide for years that no event comes.
+    #[test]
+    fn the_newest_event_is_not_of_the_future() {
+        let metrics = crate::metrics::Metrics::new().source("wiki");
+        let (new_batches, _batches) = channel();
+        let mut encoder = Encoder::new(Vec::new(), new_batches, metrics.clone());
+        let record = |ms: i64| format!("{{\"creationDate\":{ms},\"summary\":\"x\",\"category\":\"y\"}}");
+        let mut encode = |ms: i64| {
+            let (text, mut scratch) = (record(ms), Scratch::default());
+            let content = &parse(text.as_bytes(), &mut scratch);
+            assert_eq!(ledger_entry::time_ms(content), Some(ms));
+            let id = IdHasher::new(None).id(content);
+            let event = Event { content, id, origin: Origin::Api, self_poll: false, read_at_ms: 0 };
+            let place = RecordPlace::Api { length: text.len() as u32, legacy_cross_route_id: None };
+            encoder.encode(&event, place, text.len());
+            encoder.send(Progress::default(), 0);
+            metrics.last_event.get()
+        };
+        assert_eq!(encode(1_700_000_000_000), 1_700_000_000.0);
+        let last = encode(4_102_444_800_000);
+        assert!(last <= seconds(clock::now_ms()) && last > 1_700_000_000.0, "{last}");
+    }
 }
