@@ -190,5 +190,8 @@ mod tests {
         let text = metrics.encode();
         let series = text.lines().filter(|line| line.starts_with("caa_audit_coverage_level{")).count();
         assert_eq!(series, 256);
+        // Nor does it take the series of another source.
+        metrics.api("site").set_coverage("SECURITY", "full");
+        assert_eq!(metrics.api("site").coverage().len(), 1);
     }
 }

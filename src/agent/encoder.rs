@@ -123,6 +123,7 @@ impl Encoder {
         if sinks > 0 {
             let to_all = sinks == self.pipelines.len();
             // The message may have been another one before a kill.
+            let in_output = in_output.map(|entry| ledger_entry::for_sinks(entry, to_all));
             self.entries.push(in_output.unwrap_or_else(|| ledger_entry::of_notice(notice, to_all)));
             self.counted.agent_events += 1;
             self.events += 1;
@@ -210,4 +211,35 @@ pub(crate) fn header_fields(taxonomy: &Taxonomy, content: &Parsed<'_>) -> Header
     };
     let action = record.stable_action().map(Text::decoded);
     HeaderFields::new(severity, &action.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Origin;
+    use crate::record::{IdHasher, Scratch, parse};
+    use std::sync::mpsc::channel;
+
+    /// A clock that was once wrong must not hide for years that no event comes.
+    #[test]
+    fn the_newest_event_is_not_of_the_future() {
+        let metrics = crate::metrics::Metrics::new().source("wiki");
+        let (new_batches, _batches) = channel();
+        let mut encoder = Encoder::new(Vec::new(), new_batches, metrics.clone());
+        let record = |ms: i64| format!("{{\"creationDate\":{ms},\"summary\":\"x\",\"category\":\"y\"}}");
+        let mut encode = |ms: i64| {
+            let (text, mut scratch) = (record(ms), Scratch::default());
+            let content = &parse(text.as_bytes(), &mut scratch);
+            assert_eq!(ledger_entry::time_ms(content), Some(ms));
+            let id = IdHasher::new(None).id(content);
+            let event = Event { content, id, origin: Origin::Api, self_poll: false, read_at_ms: 0 };
+            let place = RecordPlace::Api { length: text.len() as u32, legacy_cross_route_id: None };
+            encoder.encode(&event, place, text.len());
+            encoder.send(Progress::default(), 0);
+            metrics.last_event.get()
+        };
+        assert_eq!(encode(1_700_000_000_000), 1_700_000_000.0);
+        let last = encode(4_102_444_800_000);
+        assert!(last <= seconds(clock::now_ms()) && last > 1_700_000_000.0, "{last}");
+    }
 }

@@ -65,10 +65,12 @@ pub(super) fn of_event(event: &Event<'_>, place: RecordPlace, delivered: bool) -
     entry
 }
 
-/// Of an event that was found in an output, and whose record is not there any more.
-pub(super) fn of_output(row: &Row) -> Entry {
+/// Of an event that was found in an output, and whose record is not there any more. Whether other sinks got an event of
+/// the agent itself is not known.
+pub(super) fn of_output(row: &Row, event: &[u8]) -> Entry {
     let flag = |flag: u8, is_set: bool| if is_set { flag } else { 0 };
     let is_notice = row.has(NOTICE);
+    let is_heartbeat = is_notice && memchr::memmem::find(event, notice::HEARTBEAT.as_bytes()).is_some();
     Entry {
         kind: if is_notice { EntryKind::Agent } else { EntryKind::Delivered },
         input: match (is_notice, row.has(FROM_API)) {
@@ -76,7 +78,10 @@ pub(super) fn of_output(row: &Row) -> Entry {
             (false, true) => EntryInput::Api,
             (false, false) => EntryInput::File,
         },
-        flags: flag(NO_TIME, row.time().is_none()) | flag(NO_DIGEST, !row.has(HAS_DIGEST)),
+        flags: flag(NO_TIME, row.time().is_none())
+            | flag(NO_DIGEST, !row.has(HAS_DIGEST))
+            | flag(ledger::SOME_SINKS, is_notice)
+            | flag(ledger::HEARTBEAT, is_heartbeat),
         file: 0,
         time_ms: row.time_ms,
         id: row.id,
@@ -84,6 +89,13 @@ pub(super) fn of_output(row: &Row) -> Entry {
         length: 0,
         digest: row.digest,
     }
+}
+
+/// The entry of an event of the agent itself, with whether every sink of the source gets it.
+pub(super) fn for_sinks(mut entry: Entry, to_all: bool) -> Entry {
+    entry.flags &= !ledger::SOME_SINKS;
+    entry.flags |= if to_all { 0 } else { ledger::SOME_SINKS };
+    entry
 }
 
 /// `to_all`: every sink of the source gets it.

@@ -2,6 +2,7 @@
 //! to the sinks with `heartbeat = true`. They are delivered as any event, but nothing waits for them, and none is
 //! replayed.
 
+use super::health::Health;
 use super::ingest::Ingest;
 use super::run_marker::{RunEnd, RunMarker};
 use super::sink_pipeline::SinkPipeline;
@@ -110,7 +111,7 @@ impl Lifecycle {
     pub(super) fn send_heartbeat_if_due(
         &mut self,
         now: Instant,
-        problem: impl FnOnce() -> Option<String>,
+        health: impl FnOnce() -> Health,
         ingest: &mut Ingest,
     ) {
         if now < self.next {
@@ -123,7 +124,7 @@ impl Lifecycle {
         if !is_accepted || pipelines.iter().any(|pipeline| unfinished(pipeline) >= UNFINISHED_MAX) {
             return;
         }
-        let (message, fields) = self.heartbeat(problem(), ingest);
+        let (message, fields) = self.heartbeat(&health(), ingest);
         self.send(HEARTBEAT, message, fields, ingest);
         self.counted = self.counts(ingest);
     }
@@ -137,14 +138,13 @@ impl Lifecycle {
         self.send(STOPPED, message, fields, ingest);
     }
 
-    fn heartbeat(&self, problem: Option<String>, ingest: &Ingest) -> (String, Fields) {
+    fn heartbeat(&self, health: &Health, ingest: &Ingest) -> (String, Fields) {
         let (counts, mut fields) = (self.counts(ingest), Fields::default());
         let last_event = Some(self.metrics.last_event.get()).filter(|seconds| *seconds > 0.0);
         let (bytes, files) = (self.metrics.backlog_bytes.get(), self.metrics.backlog_files.get());
-        let lag = match last_event.filter(|_| bytes > 0) {
-            Some(seconds) => (clock::now_ms() as f64 / 1000.0 - seconds).max(0.0) as u64,
-            None => 0,
-        };
+        let (problem, now_ms) = (health.problems(), clock::now_ms());
+        let started_ms = now_ms - self.process.started.elapsed().as_millis() as i64;
+        let lag = self.metrics.lag_ms(health.problem.is_some(), started_ms, now_ms) / 1000;
         let input = if self.has_files && self.metrics.fallback_active.get() == 0 { "file" } else { "api" };
         let events = counts.events - self.counted.events;
         // The first ones have keys of their own in CEF.

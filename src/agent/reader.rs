@@ -72,8 +72,8 @@ impl Reader {
         while !self.flow.stopped() {
             let next_sweep = self.sweep(&mut ingest);
             if let Some(lifecycle) = &mut self.lifecycle {
-                let problem = || self.flow.health.get().problems();
-                lifecycle.send_heartbeat_if_due(clock::monotonic(), problem, &mut ingest);
+                let health = || self.flow.health.get();
+                lifecycle.send_heartbeat_if_due(clock::monotonic(), health, &mut ingest);
             }
             if !self.flow.wait_for_capacity(next_sweep.unwrap_or(clock::monotonic() + CAPACITY_WAIT)) {
                 continue;

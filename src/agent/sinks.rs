@@ -162,7 +162,7 @@ fn open_output(
         let id = sink.format.id_of(event)?;
         let (recogniser, rows) = &mut *rows.borrow_mut();
         let row = recogniser.row(event).unwrap_or(Row { id: id.0, ..Row::default() });
-        rows.insert(id, ledger_entry::of_output(&row));
+        rows.insert(id, ledger_entry::of_output(&row, event));
         Some(id)
     };
     let (output, ids) = OutputFile::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;

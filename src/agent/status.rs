@@ -8,7 +8,7 @@ use crate::admin::{Reply, Respond};
 use crate::clock;
 use crate::config::Config;
 use crate::evidence::last_reconcile::{self, LastReconciles};
-use crate::metrics::{ApiMetrics, Metrics, Seconds};
+use crate::metrics::{ApiMetrics, Metrics};
 use crate::quarantine::Tally;
 use crate::status::{
     Activity, Fallback, Health, LedgerStatus, SCHEMA_VERSION, SourceStatus, Status, page, words,
@@ -193,7 +193,7 @@ impl Observed {
             input: source.input().to_owned(),
             fallback: (source.has_files && source.api.is_some())
                 .then(|| Fallback { active: metrics.fallback_active.get() > 0, reason: health.note.clone() }),
-            lag_seconds: self.lag_ms(source, health.problem.is_some(), now_ms) as f64 / 1000.0,
+            lag_seconds: metrics.lag_ms(health.problem.is_some(), self.started_ms, now_ms) as f64 / 1000.0,
             problem: health.problem.as_ref().map(|problem| described(problem, words::SOURCE_ACTION)),
             warnings,
             backlog_bytes: metrics.backlog_bytes.get().max(0) as u64,
@@ -213,17 +213,6 @@ impl Observed {
             },
             sinks,
         }
-    }
-
-    /// How far reading is behind. Without a backlog it is not.
-    fn lag_ms(&self, source: &ObservedSource, failing: bool, now_ms: i64) -> i64 {
-        let ms = |seconds: &Seconds| Some((seconds.get() * 1000.0) as i64).filter(|ms| *ms > 0);
-        let since = match (failing, source.metrics.backlog_bytes.get() > 0) {
-            (true, _) => ms(&source.metrics.last_success),
-            (false, true) => ms(&source.metrics.last_event),
-            (false, false) => return 0,
-        };
-        now_ms.saturating_sub(since.unwrap_or(self.started_ms)).max(0)
     }
 
     fn activity(&self, events: u64, counter: &mut usize) -> Activity {

@@ -34,6 +34,10 @@ pub struct TimeRange {
 }
 
 impl TimeRange {
+    pub fn is_all(&self) -> bool {
+        self.from.is_none() && self.to.is_none()
+    }
+
     /// In milliseconds since the epoch.
     pub fn range(&self) -> std::ops::Range<i64> {
         self.from.unwrap_or(i64::MIN)..self.to.unwrap_or(i64::MAX)

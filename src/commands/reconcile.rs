@@ -156,18 +156,20 @@ fn reconcile_all(
     output.ledgers(&ledgers)?;
     let mut reconciler =
         Reconciler { args, config, ledgers: &ledgers, output, missing: HashSet::new(), result: None };
-    let mut results = LastReconciles::new();
+    // Of less than everything the result would clear the alert of what is missing elsewhere.
+    let is_all = args.source.is_none() && args.times.is_all();
     for sink in sinks {
         reconciler.sink(sink)?;
         if args.repair {
             reconciler.repair(sink.config)?;
         }
         reconciler.missing.clear();
-        let result = reconciler.result.take();
-        results.extend(result.map(|result| (sink.config.name.clone(), result)));
-    }
-    if let Err(error) = last_reconcile::store(&config.state_dir, results) {
-        print_error(&format!("the result cannot be stored for the metrics of the agent: {error}"));
+        if let Some(result) = reconciler.result.take().filter(|_| is_all) {
+            let results = LastReconciles::from([(sink.config.name.clone(), result)]);
+            if let Err(error) = last_reconcile::store(&config.state_dir, results) {
+                print_error(&format!("the result cannot be stored for the metrics of the agent: {error}"));
+            }
+        }
     }
     for source in
         config.sources.iter().filter(|source| args.source.as_ref().is_none_or(|name| *name == source.name))

@@ -17,7 +17,7 @@ const REQUEST_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 
 /// From the lowest to the highest level of coverage.
 const LEVELS: [&str; 4] = ["off", "base", "advanced", "full"];
-/// Confluence has 8 areas. Their names come from servers, so all of them together are limited.
+/// Confluence has 8 areas. Their names come from servers, so those of a source are limited.
 const AREAS_MAX: usize = 256;
 const AREA_BYTES_MAX: usize = 64;
 
@@ -81,6 +81,11 @@ impl ApiMetrics {
         self.credential_expiry.get_or_create(&self.labels).set(seconds(expires_ms));
     }
 
+    /// The token does not expire, or is no longer known.
+    pub fn clear_credential_expiry(&self) {
+        self.credential_expiry.remove(&self.labels);
+    }
+
     /// The coverage level of each area.
     pub fn set_coverages<'a>(&self, levels: impl IntoIterator<Item = (&'a String, &'a String)>) {
         levels.into_iter().for_each(|(area, level)| self.set_coverage(area, level));
@@ -89,9 +94,8 @@ impl ApiMetrics {
     /// The coverage level of an area: 0 for `off`, then `base`, `advanced`, `full`; -1: unknown.
     pub fn set_coverage(&self, area: &str, level: &str) {
         let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
-        let areas: usize = levels.values().map(BTreeMap::len).sum();
         let of_source = levels.entry(self.labels.source.clone()).or_default();
-        if !of_source.contains_key(area) && (area.len() > AREA_BYTES_MAX || areas >= AREAS_MAX) {
+        if !of_source.contains_key(area) && (area.len() > AREA_BYTES_MAX || of_source.len() >= AREAS_MAX) {
             return;
         }
         of_source.insert(area.to_owned(), level.chars().take(AREA_BYTES_MAX).collect());

@@ -115,6 +115,17 @@ impl SourceMetrics {
         self.labels.losses.get_or_create(&labels).inc();
     }
 
+    /// How far reading is behind. Without a backlog it is not. `failing`: the source has a problem now.
+    pub fn lag_ms(&self, failing: bool, started_ms: i64, now_ms: i64) -> i64 {
+        let ms = |seconds: &Seconds| Some((seconds.get() * 1000.0) as i64).filter(|ms| *ms > 0);
+        let since = match (failing, self.backlog_bytes.get() > 0) {
+            (true, _) => ms(&self.last_success),
+            (false, true) => ms(&self.last_event),
+            (false, false) => return 0,
+        };
+        now_ms.saturating_sub(since.unwrap_or(started_ms)).max(0)
+    }
+
     /// Bytes that are lost, of all classes.
     pub fn lost_bytes(&self) -> u64 {
         self.labels.sum(&self.labels.bytes)

@@ -1,8 +1,9 @@
 //! The events by which a server sees that the agent runs.
 
-use crate::rig::collector::{Collector, Plain};
+use crate::rig::collector::{Collector, Item, Plain, Post, Protocol, Reply, Sent};
 use crate::rig::oracle::Event;
 use crate::rig::{Agent, Host, LogFile, SOON, Writer, judge};
+use crate::simulator::sim::{ADMIN_TOKEN, Fault, Sim, Target};
 use std::fs;
 use std::process::Command;
 
@@ -222,6 +223,108 @@ fn a_dead_server_does_not_delay_the_stop() {
     let started = env.of_action("agent.started");
     assert_eq!(text(started.last().unwrap(), "previous_stop"), "clean");
     judge(&env.writer, &env.collector.events()).is_exact();
+}
+
+/// Takes events of any format.
+struct Lines;
+
+impl Protocol for Lines {
+    fn events(&self, post: &Post) -> Result<Vec<Sent>, Reply> {
+        let text = String::from_utf8_lossy(&post.body);
+        Ok(text.lines().map(|line| Sent { id: line.to_owned(), text: line.to_owned() }).collect())
+    }
+
+    fn reply(&self, _items: &[Item]) -> Reply {
+        Reply::new(200, "{}")
+    }
+}
+
+impl Environment {
+    /// Writes what a server has, as it would export it.
+    fn export(&self, collector: &Collector) -> std::path::PathBuf {
+        let export = self.host.path("export.ndjson");
+        fs::write(
+            &export,
+            collector.stored().iter().map(|sent| sent.text.clone() + "\n").collect::<String>(),
+        )
+        .unwrap();
+        export
+    }
+}
+
+fn count(collector: &Collector, text: &str) -> usize {
+    collector.stored().iter().filter(|sent| sent.text.contains(text)).count()
+}
+
+/// A server that is down keeps the batch of a delivered event from being committed.
+#[test]
+fn an_event_that_a_kill_keeps_out_of_the_ledger_is_no_finding_in_any_format() {
+    for format in ["cef", "ocsf", "sentinel", "ecs"] {
+        let mut env = Environment::new();
+        let formatted = Collector::start(Lines);
+        let url = formatted.url();
+        env.host.more +=
+            &format!("[[sink]]\nname = \"other\"\nformat = \"{format}\"\n{SERVER}url = \"{url}\"\n");
+        env.writer.append(&env.file, 3);
+        env.collector.stop();
+        let mut agent = env.host.start();
+        agent.until("the start is delivered", || count(&formatted, "agent.started") == 1);
+        agent.kill();
+        env.collector.start_again();
+        let mut agent = env.host.start();
+        agent.until("the next start is delivered", || count(&formatted, "agent.started") == 2);
+        env.until_sent(&mut agent, "agent.heartbeat", 1);
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        let export = env.export(&formatted);
+        // The records were sent again, so some are there twice.
+        let (_, printed) = env.verify(&export);
+        assert!(!printed.contains("  extra ") && !printed.contains("  missing "), "{format}: {printed}");
+        assert!(printed.contains("of the agent itself"), "{format}: {printed}");
+    }
+}
+
+/// The file sink gets these events too. After a kill they are in its output, and the server has never got them.
+#[test]
+fn an_event_in_an_output_that_a_server_did_not_get_before_a_kill_is_not_missing() {
+    for format in ["ecs", "cef"] {
+        let mut env = Environment::new();
+        env.host.more += &format!("heartbeat = true\nformat = \"{format}\"\n");
+        env.writer.append(&env.file, 3);
+        env.collector.stop();
+        let mut agent = env.host.start();
+        agent.until("the file has the start", || env.file_text().contains("agent.started"));
+        agent.kill();
+        env.collector.start_again();
+        let mut agent = env.host.start();
+        env.until_sent(&mut agent, "agent.heartbeat", 1);
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        assert_eq!(env.of_action("agent.started").len(), 1);
+        for export in [env.export(&env.collector), env.host.path("events.ndjson")] {
+            let (code, printed) = env.verify(&export);
+            assert_eq!(code, Some(0), "{format}: {printed}");
+        }
+    }
+}
+
+/// While an API fails, there is no backlog of files that tells how far reading is behind.
+#[test]
+fn a_heartbeat_tells_how_far_a_failing_api_is_behind() {
+    let sim = Sim::data_center().unwrap();
+    let mut env = Environment::new();
+    let token = env.host.path("token");
+    fs::write(&token, ADMIN_TOKEN).unwrap();
+    env.host.unset(&["rotate_grace", "sweep_interval"]);
+    env.host.source += &format!(
+        "mode = \"api\"\nurl = {:?}\npersonal_access_token = {{ file = {token:?} }}\npoll_interval = \"1s\"\n",
+        sim.url()
+    );
+    let mut agent = env.host.start();
+    env.until_sent(&mut agent, "agent.heartbeat", 2);
+    sim.fault_for(Target::Audit, .., Fault::Unauthorized);
+    agent.until("a heartbeat tells of the lag", || {
+        env.of_action("agent.heartbeat").iter().any(|event| number(event, "lag_seconds") >= 2)
+    });
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Recognises an event in an item of an export: in any format of the agent, and as Elasticsearch, OpenSearch and Splunk
 //! wrap it. Pure.
 
+use super::export_format::ExportFormat;
 use super::json::{self, Members};
 use super::members::MemberComparison;
 use crate::evidence::row::{FROM_API, HAS_DIGEST, HAS_TIME, ID_FITS, MEMBERS_DIFFER, NOTICE, OF_INDEX, Row};
@@ -9,47 +10,6 @@ use crate::ledger::record_digest;
 use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch, Shape, time};
 use std::borrow::Cow;
-
-/// The form of an exported event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ExportFormat {
-    Event(FormatKind),
-    /// The record itself, as Confluence wrote it.
-    Original,
-}
-
-impl ExportFormat {
-    pub(crate) const ALL: [ExportFormat; 6] = [
-        ExportFormat::Event(FormatKind::Ecs),
-        ExportFormat::Event(FormatKind::Raw),
-        ExportFormat::Event(FormatKind::Sentinel),
-        ExportFormat::Event(FormatKind::Cef),
-        ExportFormat::Event(FormatKind::Ocsf),
-        ExportFormat::Original,
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            ExportFormat::Event(kind) => kind.as_str(),
-            ExportFormat::Original => "original",
-        }
-    }
-
-    /// Index in [`ExportFormat::ALL`].
-    pub(crate) fn code(self) -> u8 {
-        ExportFormat::ALL.iter().position(|format| *format == self).unwrap_or_default() as u8
-    }
-
-    /// Where the original is in an event of this format; `None`: it has none.
-    pub(crate) fn original_member(self) -> Option<&'static str> {
-        match self {
-            ExportFormat::Event(FormatKind::Ecs) => Some("event.original"),
-            ExportFormat::Event(FormatKind::Ocsf) => Some("raw_data"),
-            ExportFormat::Event(FormatKind::Raw) | ExportFormat::Original => Some("the record"),
-            ExportFormat::Event(FormatKind::Sentinel | FormatKind::Cef) => None,
-        }
-    }
-}
 
 /// An event of the agent itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +78,9 @@ impl Recogniser {
 
     fn unwrap(&mut self, item: &[u8], flags: u8, wrappers: usize) -> Recognised {
         if let Some(start) = cef_start(item) {
-            let id = FormatKind::Cef.id_of(item[start..].trim_ascii_end());
+            let cef = item[start..].trim_ascii_end();
+            let flags = flags | if is_cef_notice(cef) { NOTICE } else { 0 };
+            let id = FormatKind::Cef.id_of(cef);
             return id.map_or(Recognised::Foreign, |id| event(id, FormatKind::Cef, flags, None, None));
         }
         let members = match std::str::from_utf8(item).ok().and_then(Members::of) {
@@ -139,12 +101,18 @@ impl Recogniser {
         }
         if let Some(id) = members.text("EventId").as_deref().and_then(id_of) {
             let time = members.get("creationDate").and_then(|time| time.parse().ok());
-            return event(id, FormatKind::Sentinel, flags, None, time);
+            let is_own = members.text("category").as_deref() == Some(crate::NAME);
+            let is_notice = is_own && is_notice(members.text("summary").as_deref());
+            return event(id, FormatKind::Sentinel, flags | if is_notice { NOTICE } else { 0 }, None, time);
         }
-        let ocsf_id = members.object("metadata").and_then(|metadata| metadata.text("uid"));
-        if let Some(id) = ocsf_id.as_deref().and_then(id_of) {
+        let metadata = members.object("metadata");
+        let text = |name: &str| metadata.as_ref()?.text(name);
+        if let Some(id) = text("uid").as_deref().and_then(id_of) {
             let time = members.get("time").and_then(|time| time.parse().ok());
-            let original = members.text("raw_data");
+            let (original, action) = (members.text("raw_data"), text("event_code"));
+            if is_notice(action.as_deref()) {
+                return notice(id, FormatKind::Ocsf, flags, (action, original, &members), time);
+            }
             let digest = original.as_deref().map(|original| record_digest(original.as_bytes()));
             let flags = flags | original.map_or(0, |original| self.flags_of(&original, id));
             return event(id, FormatKind::Ocsf, flags, digest, time);
@@ -297,6 +265,13 @@ fn flat_ecs(id: EventId, members: &Members, flags: u8) -> Recognised {
 /// Whether it is an event of the agent itself. That it is one according to the ledger too is compared later.
 fn is_notice(action: Option<&str>) -> bool {
     action.is_some_and(|action| action.starts_with("agent."))
+}
+
+/// A CEF event of the agent itself has its action as its signature and as its name.
+fn is_cef_notice(cef: &[u8]) -> bool {
+    let mut header = cef.split(|byte| *byte == b'|').skip(4);
+    let (action, name) = (header.next(), header.next());
+    action == name && action.is_some_and(|action| action.starts_with(b"agent."))
 }
 
 /// An event of the agent itself. The ledger has the digest of what it is about, else of its message.

@@ -5,13 +5,15 @@
 //! (whether an event still says what its original says).
 
 mod event;
+mod export_format;
 mod frame;
 mod json;
 mod members;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use event::{ExportFormat, ExportedNotice, Recogniser};
+pub(crate) use event::{ExportedNotice, Recogniser};
+pub(crate) use export_format::ExportFormat;
 
 use super::row::{HAS_DIGEST, Row};
 use super::sort::Sorter;

@@ -51,8 +51,12 @@ impl Api {
         let name = self.config.token.name.as_deref();
         match token::fetch(&mut self.client, &self.config.http.base, name, now.ms).await {
             Ok(Expiry::At { expires_ms, .. }) => Some(expires_ms),
-            Ok(Expiry::Never) => None,
+            Ok(Expiry::Never) => {
+                self.metrics.clear_credential_expiry();
+                None
+            }
             Ok(Expiry::NoSuchToken { names }) => {
+                self.metrics.clear_credential_expiry();
                 tracing::warn!(
                     source = self.source,
                     token_name = name,

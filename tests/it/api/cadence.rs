@@ -283,6 +283,20 @@ fn the_expiry_of_the_token_is_reported_in_time() {
     assert_eq!(ids.len(), 5);
 }
 
+/// A token without an expiry has none in the metrics either, so that no alert of the one before it remains.
+#[test]
+fn a_token_that_no_longer_expires_has_no_time_in_the_metrics() {
+    let sim = Sim::data_center().unwrap();
+    let mut polled = Polled::new(&sim, config_of(&sim, false));
+    let expires_ms = sim.now_ms() + 40 * 86_400_000;
+    sim.expire(ADMIN_TOKEN, Some(expires_ms));
+    polled.run(HOUR, MINUTE);
+    assert_eq!(polled.metrics.credential_expiry(), Some(expires_ms as f64 / 1000.0));
+    sim.expire(ADMIN_TOKEN, None);
+    polled.run(7 * HOUR, MINUTE);
+    assert_eq!(polled.metrics.credential_expiry(), None);
+}
+
 /// A user's password has none; a token that the operator has named is looked for whatever else is sent.
 #[test]
 fn the_expiry_of_a_named_token_is_reported_with_a_password_too() {

@@ -22,7 +22,7 @@ use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{ApiConfig, Auth, HttpConfig, Product, Reference, Start};
 use confluence_audit_agent::format::{Format, Raw};
 use confluence_audit_agent::ledger::{Limits, SharedLedger};
-use confluence_audit_agent::metrics::Metrics;
+use confluence_audit_agent::metrics::{ApiMetrics, Metrics};
 use confluence_audit_agent::position::{ApiCursor, LedgerPosition};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::secret::Secret;
@@ -56,6 +56,7 @@ pub struct Polled<'s> {
     cursor: Option<ApiCursor>,
     ledger: SharedLedger,
     ledger_dir: tempfile::TempDir,
+    pub metrics: ApiMetrics,
 }
 
 /// An event of the agent's own.
@@ -142,9 +143,10 @@ impl<'s> Polled<'s> {
         let ledger_dir = tempfile::tempdir().unwrap();
         let (ledger, _) =
             SharedLedger::open(ledger_dir.path(), &LedgerPosition::default(), Limits::NONE).unwrap();
+        let metrics = Metrics::new().api("wiki");
         Polled {
             sim,
-            api: Api::new("wiki", config.clone(), None),
+            api: Api::new("wiki", config.clone(), None).with_metrics(metrics.clone()),
             config,
             now: Cell::new(Now { monotonic, ms: sim.now_ms() }),
             wall_wrong_ms: 0,
@@ -157,6 +159,7 @@ impl<'s> Polled<'s> {
             cursor: None,
             ledger,
             ledger_dir,
+            metrics,
         }
     }
 
@@ -225,7 +228,8 @@ impl<'s> Polled<'s> {
         assert!(damage.is_empty());
         self.ledger = ledger.clone();
         self.pipeline = Pipeline::new(ledger);
-        self.api = Api::new("wiki", self.config.clone(), self.cursor);
+        let api = Api::new("wiki", self.config.clone(), self.cursor);
+        self.api = api.with_metrics(self.metrics.clone());
     }
 
     /// How many of the delivered rows have these numbers.

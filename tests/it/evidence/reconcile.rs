@@ -67,6 +67,38 @@ fn files_and_outputs_are_compared_with_the_ledger() {
     assert_eq!(kinds, [("files of source wiki", "undelivered")], "{summary}");
 }
 
+/// The alert of missing events must last until all of the sink was compared again.
+#[test]
+fn the_result_for_the_metrics_is_of_everything() {
+    let mut host = delivered(RECORDS, "");
+    let stored = |host: &Host| -> Value {
+        let text = fs::read_to_string(host.state().join("reconcile.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    };
+    let output = fs::read_to_string(host.output()).unwrap();
+    let (first, rest) = output.split_once('\n').unwrap();
+    assert!(first.contains("\"original\""));
+    fs::write(host.output(), rest).unwrap();
+    assert_eq!(reconcile(&host, &["--to", "2000-01-01"]).0, 0);
+    assert_eq!(stored(&host), Value::Null);
+    assert_eq!(reconcile(&host, &[]).0, 1);
+    let result = stored(&host);
+    assert_eq!(result["local"]["missing"], 1, "{result}");
+    for narrower in [&["--from", "2100-01-01"], &["--to", "2000-01-01"], &["--source", "wiki"]] {
+        reconcile(&host, narrower);
+        assert_eq!(stored(&host), result, "{narrower:?}");
+    }
+    // The next sink cannot be compared; the first one is whole again.
+    fs::write(host.path("out/wiki.ndjson"), output).unwrap();
+    let unreadable = host.path("copy.ndjson");
+    host.more = format!("[[sink]]\nname = \"copy\"\ntype = \"file\"\npath = {unreadable:?}\n");
+    let _socket = std::os::unix::net::UnixListener::bind(&unreadable).unwrap();
+    let config = host.config();
+    let once = command(&["reconcile", "--config", config.to_str().unwrap()], &[]);
+    assert_eq!(once.code, 75, "{}", once.stderr);
+    assert_eq!(stored(&host)["local"]["missing"], 0, "{}", once.stderr);
+}
+
 #[test]
 fn an_event_that_was_never_delivered_is_named() {
     let host = delivered(RECORDS, "");

@@ -6,7 +6,6 @@ use crate::api::binary::{insert, quiet_data_center};
 use crate::rig::collector::{Collector, Plain};
 use crate::rig::{self, Agent, Host, Port, free_port, rest, until};
 use crate::simulator::sim::{ADMIN_TOKEN, Sim};
-use confluence_audit_agent::record::time;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -118,11 +117,9 @@ fn host(sim: &Sim, collector: &Collector, admin: &Port) -> Host {
 }
 
 /// Writes a result of `reconcile` that the agent exposes.
-fn reconcile(host: &Host, sim: &Sim) {
-    let day = |ms: i64| String::from_utf8(time::iso(ms)[..10].to_vec()).unwrap();
-    let (from, to) = (day(sim.now_ms() - DAY_MS), day(sim.now_ms() + DAY_MS));
+fn reconcile(host: &Host) {
     let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
-        .args(["reconcile", "--from", &from, "--to", &to, "--config"])
+        .args(["reconcile", "--config"])
         .arg(host.config())
         .output()
         .unwrap();
@@ -144,7 +141,7 @@ fn an_outage_of_a_sink_makes_a_rule_fire_in_prometheus_and_dashboards_have_data(
     let Some(server) = Prometheus::start(&place, &admin, &hasty(&read(rules::RULES))) else { return };
     let mut agent = host.start();
     agent.until("both sources are delivered", || collector.distinct() >= 75);
-    reconcile(&host, &sim);
+    reconcile(&host);
     agent.until("Prometheus reaches the agent", || !server.query("up == 1").is_empty());
     agent.until("the rule of a token fires, and others are silent but that of late events", || {
         // The first events are old; that lasts as long as the range of the rule.
