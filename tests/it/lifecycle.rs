@@ -42,10 +42,13 @@ impl Environment {
     }
 
     fn verify(&self, export: &std::path::Path) -> (Option<i32>, String) {
+        self.compare(&["verify"], export)
+    }
+
+    fn compare(&self, arguments: &[&str], export: &std::path::Path) -> (Option<i32>, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
-        let output =
-            command.args(["verify", "--export"]).arg(export).arg("--config").arg(self.host.config()).output();
-        let output = output.unwrap();
+        command.args(arguments).arg("--export").arg(export).arg("--config").arg(self.host.config());
+        let output = command.output().unwrap();
         let text = [output.stdout, output.stderr].map(|out| String::from_utf8_lossy(&out).into_owned());
         (output.status.code(), text.concat())
     }
@@ -281,6 +284,29 @@ fn an_event_that_a_kill_keeps_out_of_the_ledger_is_no_finding_in_any_format() {
         assert!(!printed.contains("  extra ") && !printed.contains("  missing "), "{format}: {printed}");
         assert!(printed.contains("of the agent itself"), "{format}: {printed}");
     }
+}
+
+/// A stop does not wait for the server that is down, so what the other one got is not committed.
+#[test]
+fn an_event_that_a_stop_keeps_out_of_the_ledger_is_no_finding() {
+    let mut env = Environment::new();
+    let formatted = Collector::start(Lines);
+    let url = formatted.url();
+    env.host.more += &format!("[[sink]]\nname = \"other\"\nformat = \"ocsf\"\n{SERVER}url = \"{url}\"\n");
+    env.collector.stop();
+    let mut agent = env.host.start();
+    agent.until("the start is delivered", || count(&formatted, "agent.started") == 1);
+    agent.until_logged("sink");
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    env.collector.start_again();
+    env.writer.append(&env.file, 3);
+    let mut agent = env.host.start();
+    env.until_sent(&mut agent, "agent.heartbeat", 1);
+    agent.until("the records are there", || count(&formatted, "raw_data") >= 3);
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    let (code, printed) = env.compare(&["reconcile", "--sink", "other"], &env.export(&formatted));
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("of the agent itself"), "{printed}");
 }
 
 /// The file sink gets these events too. After a kill they are in its output, and the server has never got them.
