@@ -106,6 +106,9 @@ impl Gathering<'_> {
         }
         let mut secrets = Secrets::default();
         config.secret_files.iter().for_each(|file| secrets.add_file(file));
+        // A wrong configuration names files of secrets too.
+        let text = std::fs::read(&config_file).unwrap_or_default();
+        secrets.add_files_of(&String::from_utf8_lossy(&text));
         let credentials = config_file.parent().map(|directory| directory.join(CREDENTIALS));
         for file in credentials.into_iter().flat_map(std::fs::read_dir).flatten().flatten() {
             secrets.add_file(&file.path());
