@@ -15,6 +15,7 @@ use crate::status::{
     Activity, Change, Fallback, Health, LastError, LedgerStatus, Problem, SCHEMA_VERSION, SinkStatus,
     SourceStatus, Status, page, words,
 };
+use crate::telemetry::escape::escape;
 use crate::telemetry::heartbeat;
 use history::{History, Recent};
 use hyper::StatusCode;
@@ -124,7 +125,8 @@ impl Observed {
             .filter_map(|source| {
                 let health = source.flow.health.get();
                 let reason = health.problems().or((!health.was_healthy).then(|| "starting".to_owned()))?;
-                Some(format!("{}: {reason}\n", source.name))
+                // It may have an excerpt of what a server answered.
+                Some(format!("{}: {}\n", source.name, escape(&reason)))
             })
             .collect();
         match reasons.is_empty() {
