@@ -55,8 +55,6 @@ pub(super) fn start(
     let sends_requests = matches!(sink.kind, SinkKind::Remote(_)) && !common.mode.dry_run;
     let shared = (metrics.clone(), unfinished.clone());
     let report = reporter(index, flow.clone(), common.commits.clone(), shared, sends_requests);
-    let sampled = metrics.clone();
-    common.metrics.sample_with(move || sampled.sample());
     let stage = format!("sink {}", sink.name);
     let (mut mark, mut already_in_output) = (None, HashMap::new());
     // Why the channels have no limit: see `Inbox`.
