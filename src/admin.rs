@@ -1,10 +1,11 @@
-//! The admin endpoint: HTTP over a Unix socket, over TCP on a loopback address, or with a token on any address. It
-//! answers GET and HEAD, and what it answers is made by the agent. Nobody can stop delivery through it: connections,
-//! their time and their headers are bounded.
+//! The admin endpoint: HTTP over a Unix socket, over TCP on a loopback address, or with a token or a certificate
+//! on any address. It answers GET and HEAD, and what it answers is made by the agent. Nobody can stop delivery through
+//! it: connections, their time and their headers are bounded.
 
-use crate::config::Reference;
+use crate::config::{AdminConfig, AdminTls};
 use crate::credential::Credential;
 use crate::secret::Secret;
+use crate::tls;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -19,8 +20,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 /// Connections at a time, to each listener. Prometheus needs one, a person a few.
 const CONNECTIONS_MAX: usize = 16;
@@ -51,8 +53,10 @@ enum Access {
     Socket,
     /// It is on this host.
     Loopback,
+    /// It has a certificate, which is verified before any request.
+    Certificate,
     /// It has the token.
-    Token(Mutex<Credential>),
+    Token(Box<Mutex<Credential>>),
 }
 
 /// What the connections of one listener share.
@@ -84,7 +88,7 @@ pub(crate) fn serve_socket(path: &Path, respond: Respond) -> io::Result<()> {
         let _file = file;
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => spawn_connection(stream, &shared),
+                Ok((stream, _)) => spawn_connection(&shared, serve_connection(stream, shared.clone())),
                 Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
             }
         }
@@ -92,32 +96,44 @@ pub(crate) fn serve_socket(path: &Path, respond: Respond) -> io::Result<()> {
     Ok(())
 }
 
-/// As [`serve_socket`], over TCP. Without a token the address must be a loopback address.
-pub(crate) fn serve_tcp(address: SocketAddr, token: Option<Reference>, respond: Respond) -> io::Result<()> {
-    let access = match token {
-        None if !address.ip().is_loopback() => {
-            return Err(io::Error::other(format!("{address} is no loopback address and needs a token")));
-        }
-        None => Access::Loopback,
-        Some(token) => {
-            let mut token = Credential::new(token);
-            // Read now, so that the log says what is wrong. Each request reads it again if the file has changed.
-            token.read().map_err(io::Error::other)?;
-            Access::Token(Mutex::new(token))
-        }
-    };
+/// As [`serve_socket`], over TCP.
+pub(crate) fn serve_tcp(address: SocketAddr, config: &AdminConfig, respond: Respond) -> io::Result<()> {
+    let access = access(address, config)?;
+    let files = config.tls.as_ref();
+    let tls = files.map(|AdminTls { certificate, private_key, client_ca_file }| {
+        tls::server(certificate, private_key, client_ca_file.as_deref())
+    });
+    let tls = tls.transpose().map_err(io::Error::other)?.map(|tls| TlsAcceptor::from(Arc::new(tls)));
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let (listener, shared) = (TcpListener::from_std(listener)?, Listener::new(access, respond));
     tokio::spawn(async move {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => spawn_connection(stream, &shared),
+                Ok((stream, _)) => match tls.clone() {
+                    None => spawn_connection(&shared, serve_connection(stream, shared.clone())),
+                    Some(tls) => spawn_connection(&shared, serve_tls(stream, tls, shared.clone())),
+                },
                 Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
             }
         }
     });
     Ok(())
+}
+
+/// Who may read over TCP. Without a token and without certificates of clients it must be a loopback address.
+fn access(address: SocketAddr, config: &AdminConfig) -> io::Result<Access> {
+    if let Some(token) = config.token.clone() {
+        let mut token = Credential::new(token);
+        // Read now, so that the log says what is wrong. Each request reads it again if the file has changed.
+        token.read().map_err(io::Error::other)?;
+        return Ok(Access::Token(Box::new(Mutex::new(token))));
+    }
+    if config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some()) {
+        return Ok(Access::Certificate);
+    }
+    let refusal = || io::Error::other(format!("{address} is no loopback address and needs a token"));
+    address.ip().is_loopback().then_some(Access::Loopback).ok_or_else(refusal)
 }
 
 /// A socket that a killed agent has left is replaced. One that somebody serves is not, and nothing else is.
@@ -159,7 +175,7 @@ impl Listener {
     /// Why the client may not read, if so.
     fn refusal(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
         match &self.access {
-            Access::Socket => None,
+            Access::Socket | Access::Certificate => None,
             // A web page whose name resolves to a loopback address must not read this.
             Access::Loopback => {
                 let is_local = request.headers().get(HOST).is_some_and(is_loopback_host);
@@ -190,28 +206,37 @@ fn has_token(header: Option<&HeaderValue>, token: &Secret) -> bool {
 }
 
 /// Serves a connection in a task of its own. Beyond [`CONNECTIONS_MAX`] it is closed at once.
-fn spawn_connection<S>(stream: S, listener: &Arc<Listener>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+fn spawn_connection(listener: &Listener, connection: impl Future<Output = ()> + Send + 'static) {
     let Ok(slot) = listener.slots.clone().try_acquire_owned() else {
         return;
     };
-    let listener = listener.clone();
     tokio::spawn(async move {
-        let service = service_fn(move |request| {
-            let response = listener.answer(&request);
-            async move { Ok::<_, std::convert::Infallible>(response) }
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
         // What a client does wrong concerns nobody else.
         let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
         drop(slot);
     });
+}
+
+async fn serve_tls(stream: TcpStream, tls: TlsAcceptor, listener: Arc<Listener>) {
+    if let Ok(Ok(stream)) = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
+        serve_connection(stream, listener).await;
+    }
+}
+
+async fn serve_connection<S>(stream: S, listener: Arc<Listener>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(move |request| {
+        let response = listener.answer(&request);
+        async move { Ok::<_, std::convert::Infallible>(response) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = connection.await;
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {

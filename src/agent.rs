@@ -84,7 +84,7 @@ fn open_admin_endpoint(config: &Config, running: &mut running::Running) {
         failed(path.display().to_string(), &error);
     }
     if let Some(address) = config.listen
-        && let Err(error) = admin::serve_tcp(address, config.token.clone(), respond)
+        && let Err(error) = admin::serve_tcp(address, config, respond)
     {
         failed(address.to_string(), &error);
     }

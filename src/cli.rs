@@ -453,7 +453,8 @@ pub struct SetupElasticsearch {
     /// Print what would be changed, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Write templates, pipeline and policies to stdout, for Kibana's or Dashboards' console, without contacting a server
+    /// Write templates, pipeline and policies to stdout, for Kibana's or Dashboards' console, without contacting a
+    /// server
     #[arg(long)]
     pub print: bool,
     /// How long events are kept [default: 365d for a new policy]

@@ -123,6 +123,16 @@ pub(crate) struct SinkStatus {
     pub quarantined: u64,
     /// When an event last got a final outcome.
     pub last_success: Option<String>,
+    /// What the last `reconcile` of this sink found, over all sources.
+    pub last_reconcile: Option<Reconciled>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Reconciled {
+    pub time: String,
+    pub missing: u64,
+    pub altered: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,10 +8,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_platform_verifier::Verifier;
 
 use crate::config::{TlsConfig, TlsVersion};
@@ -125,9 +126,35 @@ fn build(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
         return Ok(builder.with_no_client_auth());
     };
     let pair = |source| TlsError::Pair { chain: chain.clone(), key: key.clone(), source };
-    let private = PrivateKeyDer::from_pem_slice(&read(key)?)
-        .map_err(|_| TlsError::NoPem { path: key.clone(), what: "private key" })?;
-    builder.with_client_auth_cert(certificates(chain)?, private).map_err(pair)
+    builder.with_client_auth_cert(certificates(chain)?, private_key(key)?).map_err(pair)
+}
+
+/// The TLS settings of a server. With `client_ca`, clients need a certificate that it has signed.
+pub(crate) fn server(chain: &Path, key: &Path, client_ca: Option<&Path>) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Build)?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(TlsError::Build)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let verifier =
+                verifier.map_err(|error| TlsError::Build(rustls::Error::General(error.to_string())))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let pair = |source| TlsError::Pair { chain: chain.into(), key: key.into(), source };
+    builder.with_single_cert(certificates(chain)?, private_key(key)?).map_err(pair)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let no_pem = |_| TlsError::NoPem { path: path.into(), what: "private key" };
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(no_pem)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

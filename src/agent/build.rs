@@ -10,11 +10,10 @@ use super::fallback::Fallback;
 use super::flow_control::FlowControl;
 use super::held_searches::HeldSearches;
 use super::ingest::Ingest;
-use super::lifecycle::{self, Lifecycle, Process};
+use super::lifecycle::{self, Lifecycle};
 use super::node_filter::NodeFilter;
 use super::open_ledger::{self, OpenedLedger};
 use super::reader::{FileInput, Reader};
-use super::run_marker::RunMarker;
 use super::running::{Running, SinkThread};
 use super::samplers;
 use super::sinks::{self, SinkIndex};
@@ -60,10 +59,11 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
     let enrichment = Enrichment::gather(&config.enrich);
     let agent = describe_agent(agent_id, &enrichment);
     let metrics = Arc::new(Metrics::new());
-    let (run_marker, process) = match begin_run(config, mode, is_first_run, &agent) {
-        Some((marker, process)) => (Some(marker), Some(process)),
-        None => (None, None),
+    let begun = match mode.once || mode.dry_run {
+        true => None,
+        false => lifecycle::begin(config, is_first_run, &agent),
     };
+    let (run_marker, process) = begun.unzip();
     let common = BuildContext { config, mode, agent, enrichment, ended, commits, metrics, process };
     let (mut sinks, mut sources, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
@@ -114,29 +114,6 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         failure: None,
         on_tick: Box::new(|| {}),
     })
-}
-
-/// For the events about the life of the agent. `None`: none are sent.
-fn begin_run(
-    config: &Config,
-    mode: Mode,
-    is_first_run: bool,
-    agent: &Agent,
-) -> Option<(RunMarker, Arc<Process>)> {
-    let interval = config.heartbeat.interval.filter(|_| !mode.once && !mode.dry_run)?;
-    if !config.sinks.iter().any(|sink| sink.heartbeat) {
-        return None;
-    }
-    let marker = RunMarker::new(&config.state_dir);
-    let last_run = marker.last_run(is_first_run);
-    let process = Process {
-        agent: agent.clone(),
-        configuration: lifecycle::hash(config),
-        interval,
-        started: clock::monotonic(),
-        last_run,
-    };
-    Some((marker, Arc::new(process)))
 }
 
 /// The running sinks of a source, its progress for the commit thread, and its reader.

@@ -64,8 +64,8 @@ impl CheckpointPublisher {
         }
     }
 
-    /// Publishes what was committed since the last checkpoint, before the process ends. The last batches are not committed
-    /// yet: the commit thread signs them, and the next checkpoint that is published covers them.
+    /// Publishes what was committed since the last checkpoint, before the process ends. The last batches are not
+    /// committed yet: the commit thread signs them, and the next checkpoint that is published covers them.
     pub(super) fn publish_at_stop(&mut self, ingest: &mut Ingest) {
         // The event of the last checkpoint is an entry too.
         if self.ledger.stored_entries() > self.published_entries + 1 {

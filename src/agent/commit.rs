@@ -25,8 +25,8 @@ pub(super) enum CommitMessage {
     Finish,
 }
 
-/// A batch of a source. It is sent to the commit thread before it is sent to the sinks, on a channel of its own for each
-/// source: the thread receives it with the first outcome of a sink, so it is not woken for each batch.
+/// A batch of a source. It is sent to the commit thread before it is sent to the sinks, on a channel of its own for
+/// each source: the thread receives it with the first outcome of a sink, so it is not woken for each batch.
 pub struct NewBatch {
     pub progress: Progress,
     pub bytes: u64,

@@ -3,6 +3,7 @@
 use super::commit::NewBatch;
 use super::ledger_entry::{self, RecordPlace};
 use super::sink_pipeline::{LONG_RECORD_BYTES, SinkPipeline};
+use crate::clock;
 use crate::format::{Event, Taxonomy};
 use crate::ledger::Entry;
 use crate::metrics::{SourceMetrics, seconds};
@@ -160,6 +161,8 @@ impl Encoder {
         let pending = self.pipelines.iter().map(SinkPipeline::pending_bytes);
         let bytes = pending.max().unwrap_or(0);
         if progress.is_empty() && bytes == 0 {
+            // What was left out is passed on later, with positions.
+            self.is_awaited = false;
             return;
         }
         let entries = std::mem::take(&mut progress.entries);
@@ -188,9 +191,9 @@ impl Encoder {
         self.metrics.api_events.inc_by(api_events);
         self.metrics.agent_events.inc_by(agent_events);
         self.metrics.unreadable_records.inc_by(unreadable);
-        if let Some(newest) = newest_ms.map(seconds)
-            && newest > self.metrics.last_event.get()
-        {
+        // A time in the future would hide that no event follows.
+        let newest = newest_ms.map(|newest_ms| seconds(newest_ms.min(clock::now_ms())));
+        if let Some(newest) = newest.filter(|newest| *newest > self.metrics.last_event.get()) {
             self.metrics.last_event.set(newest);
         }
     }

@@ -83,8 +83,8 @@ impl HealthRecord {
         self.lock().note = note;
     }
 
-    /// Keeps an event about the agent itself. The regular checkpoints of the ledger have a place of their own, and that the
-    /// agent runs needs none.
+    /// Keeps an event about the agent itself. The regular checkpoints of the ledger have a place of their own, and that
+    /// the agent runs needs none.
     pub fn record(&self, notice: &Notice) {
         if notice.action == LEDGER_SEALED || notice.is_lifecycle() {
             return;

@@ -1,8 +1,9 @@
-//! The events by which a server sees that the agent runs: `agent.started`, `agent.heartbeat`, `agent.stopped`. They go to
-//! the sinks with `heartbeat = true`. They are delivered as any event, but nothing waits for them, and none is replayed.
+//! The events by which a server sees that the agent runs: `agent.started`, `agent.heartbeat`, `agent.stopped`. They go
+//! to the sinks with `heartbeat = true`. They are delivered as any event, but nothing waits for them, and none is
+//! replayed.
 
 use super::ingest::Ingest;
-use super::run_marker::RunEnd;
+use super::run_marker::{RunEnd, RunMarker};
 use super::sink_pipeline::SinkPipeline;
 use crate::clock;
 use crate::config::Config;
@@ -17,8 +18,8 @@ use std::time::{Duration, Instant};
 /// The reason of a stop that makes room for a new process.
 pub(super) const RESTART: &str = "a restart, to see a directory that was created after the start";
 /// Batches without events that a sink may have unfinished, while another sink gets heartbeats. It bounds their memory
-/// while a sink is down for weeks.
-const UNFINISHED_MAX: usize = 64;
+/// to about 3 MiB: two weeks with the default interval.
+const UNFINISHED_MAX: usize = 4096;
 /// Length of the configuration's hash in hexadecimal digits.
 const HASH_DIGITS: usize = 16;
 
@@ -31,6 +32,24 @@ pub(super) struct Process {
     pub started: Instant,
     /// How the run before this one ended.
     pub last_run: RunEnd,
+}
+
+/// What these events need, if a sink is to get them.
+pub(super) fn begin(config: &Config, is_first_run: bool, agent: &Agent) -> Option<(RunMarker, Arc<Process>)> {
+    let interval = config.heartbeat.interval?;
+    if !config.sinks.iter().any(|sink| sink.heartbeat) {
+        return None;
+    }
+    let marker = RunMarker::new(&config.state_dir);
+    let last_run = marker.last_run(is_first_run);
+    let process = Process {
+        agent: agent.clone(),
+        configuration: hash(config),
+        interval,
+        started: clock::monotonic(),
+        last_run,
+    };
+    Some((marker, Arc::new(process)))
 }
 
 /// Of one source.
@@ -180,7 +199,7 @@ fn colon(text: Option<&str>) -> String {
 }
 
 /// A hash that differs if a setting differs. Secrets are in it as the places where they are found, or not at all.
-pub(super) fn hash(config: &Config) -> String {
+fn hash(config: &Config) -> String {
     let settings = Config { warnings: Vec::new(), secret_files: Vec::new(), ..config.clone() };
     let hash = blake3::hash(format!("{settings:?}").as_bytes()).to_hex();
     hash[..HASH_DIGITS].to_owned()

@@ -96,7 +96,8 @@ impl OpenedLedger {
     }
 }
 
-/// Opens the signed checkpoints of the ledger in `dir`, of which the checkpoint store knows `position`. If the ledger is not a continuation of what was signed, it is kept and a new log begins.
+/// Opens the signed checkpoints of the ledger in `dir`, of which the checkpoint store knows `position`. If the ledger
+/// is not a continuation of what was signed, it is kept and a new log begins.
 fn open_checkpoints(
     common: &BuildContext,
     source: &str,

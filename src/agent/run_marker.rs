@@ -1,5 +1,5 @@
-//! A file in the state directory that exists while the agent runs. If it is there at a start, the last run did not stop in
-//! order; its content may say why.
+//! A file in the state directory that exists while the agent runs. If it is there at a start, the last run did not stop
+//! in order; its content may say why.
 
 use crate::telemetry::escape::escape_path;
 use serde::{Deserialize, Serialize};

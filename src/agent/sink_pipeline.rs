@@ -60,8 +60,8 @@ impl SinkPipeline {
         }
     }
 
-    /// Writes an event in the sink's format, unless the output has it already: then its entry is returned. `long`: it may
-    /// be sent in parts.
+    /// Writes an event in the sink's format, unless the output has it already: then its entry is returned. `long`: it
+    /// may be sent in parts.
     pub fn write(
         &mut self,
         (id, time_ms, header_fields): (EventId, i64, HeaderFields),

@@ -120,13 +120,14 @@ fn reporter(
         Report::Request { class, bytes, duration } => metrics.observe_request(class, bytes, duration),
         Report::Final { number, events, mark } => {
             metrics.events.inc_by(events);
-            unfinished.finished(number);
             // A batch without events says nothing about the server.
             if events > 0 {
                 metrics.last_success.set(seconds(clock::now_ms()));
             }
             // Fails only if the commit thread has ended, and that ends the process.
             let _ = commits.send(CommitMessage::Final { source_index, pipeline, number, mark });
+            // After that, or a stop that waits for nothing more could commit without it.
+            unfinished.finished(number);
         }
         Report::Health(problem) => {
             unfinished.set_failing(problem.is_some());

@@ -1,26 +1,24 @@
 //! What the admin endpoint answers of the running agent.
 
 mod history;
+mod parts;
 
-use super::flow_control::FlowControl;
-use super::health;
 use super::running::Running;
 use crate::admin::{Reply, Respond};
 use crate::clock;
 use crate::config::Config;
-use crate::metrics::{ApiMetrics, Metrics, Seconds, SinkMetrics, SourceMetrics};
+use crate::evidence::last_reconcile::{self, LastReconciles};
+use crate::metrics::{ApiMetrics, Metrics, Seconds};
 use crate::quarantine::Tally;
-use crate::source::api::{audit_settings, token};
 use crate::status::{
-    Activity, Change, Fallback, Health, LastError, LedgerStatus, Problem, SCHEMA_VERSION, SinkStatus,
-    SourceStatus, Status, page, words,
+    Activity, Fallback, Health, LedgerStatus, SCHEMA_VERSION, SourceStatus, Status, page, words,
 };
 use crate::telemetry::escape::escape;
 use crate::telemetry::heartbeat;
 use history::{History, Recent};
 use hyper::StatusCode;
+use parts::{ObservedSink, ObservedSource, change, described, iso, time_of};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The parts of a running agent that say how it is.
@@ -34,23 +32,6 @@ pub(super) struct Observed {
     sources: Vec<ObservedSource>,
     /// Of each source, then of each sink of it.
     history: History,
-}
-
-struct ObservedSource {
-    name: String,
-    flow: Arc<FlowControl>,
-    metrics: SourceMetrics,
-    has_files: bool,
-    api: Option<ApiMetrics>,
-    sinks: Vec<ObservedSink>,
-}
-
-struct ObservedSink {
-    name: String,
-    kind: &'static str,
-    metrics: SinkMetrics,
-    /// Events that were sent to its thread.
-    sent: Arc<AtomicU64>,
 }
 
 impl Observed {
@@ -140,8 +121,10 @@ impl Observed {
         self.metrics.sample();
         let now_ms = clock::now_ms();
         let mut counter = 0;
+        let reconciled = last_reconcile::read(&self.state_dir);
+        let sources = self.sources.iter();
         let sources: Vec<SourceStatus> =
-            self.sources.iter().map(|source| self.source(source, &mut counter, now_ms)).collect();
+            sources.map(|source| self.source(source, &mut counter, &reconciled, now_ms)).collect();
         let quarantined =
             self.quarantine.lock().unwrap_or_else(PoisonError::into_inner).count(&self.state_dir).ok();
         let mut warnings = Vec::new();
@@ -181,7 +164,13 @@ impl Observed {
     }
 
     /// `counter`: the number of the next series in the history.
-    fn source(&self, source: &ObservedSource, counter: &mut usize, now_ms: i64) -> SourceStatus {
+    fn source(
+        &self,
+        source: &ObservedSource,
+        counter: &mut usize,
+        reconciled: &LastReconciles,
+        now_ms: i64,
+    ) -> SourceStatus {
         let metrics = &source.metrics;
         let mut health = source.flow.health.get();
         let activity = self.activity(source.events(), counter);
@@ -189,7 +178,8 @@ impl Observed {
         let sinks = sinks
             .map(|(pipeline, sink)| {
                 let of_sink = health.sinks.remove(&pipeline).unwrap_or_default();
-                sink.status(of_sink, self.activity(sink.metrics.events.get(), counter))
+                let activity = self.activity(sink.metrics.events.get(), counter);
+                sink.status(of_sink, activity, reconciled.get(&sink.name))
             })
             .collect();
         let expires = source.api.as_ref().and_then(ApiMetrics::credential_expiry);
@@ -243,85 +233,6 @@ impl Observed {
         *counter += 1;
         Activity { events, rate_minute, rate_hour, minutes }
     }
-}
-
-impl ObservedSource {
-    fn events(&self) -> u64 {
-        let SourceMetrics { file_events, api_events, agent_events, .. } = &self.metrics;
-        file_events.get() + api_events.get() + agent_events.get()
-    }
-
-    /// The active input.
-    fn input(&self) -> &'static str {
-        if self.has_files && self.metrics.fallback_active.get() == 0 { "file" } else { "api" }
-    }
-
-    fn warnings(&self, note: Option<&str>, now_ms: i64) -> Vec<String> {
-        let mut warnings: Vec<String> = note.map(str::to_owned).into_iter().collect();
-        let expires = self.api.as_ref().and_then(ApiMetrics::credential_expiry);
-        let expiring = expires.and_then(|seconds| token::due((seconds * 1000.0) as i64, now_ms, None));
-        warnings.extend(expiring.map(|warning| warning.message()));
-        let levels = self.api.as_ref().map(ApiMetrics::coverage).unwrap_or_default();
-        warnings.extend(audit_settings::coverage_off(&levels));
-        if self.metrics.losses() > 0 {
-            warnings.push(words::lost(self.metrics.lost_bytes()));
-        }
-        warnings
-    }
-}
-
-impl ObservedSink {
-    fn status(&self, health: health::SinkHealth, activity: Activity) -> SinkStatus {
-        let prefix = format!("sink {}: ", self.name);
-        let quarantined = self.metrics.quarantined.get().max(0) as u64;
-        let stripped = |message: &str| message.strip_prefix(&prefix).unwrap_or(message).to_owned();
-        let problem =
-            health.problem.map(|problem| health::Problem { message: stripped(&problem.message), ..problem });
-        SinkStatus {
-            name: self.name.clone(),
-            kind: self.kind.to_owned(),
-            health: match (&problem, quarantined) {
-                (Some(_), _) => Health::Failure,
-                (None, 1..) => Health::Warning,
-                (None, 0) => Health::Ok,
-            },
-            warnings: (quarantined > 0).then(|| words::quarantined(quarantined)).into_iter().collect(),
-            problem: problem.as_ref().map(|problem| described(problem, words::SINK_ACTION)),
-            last_error: health
-                .last
-                .map(|last| LastError { message: stripped(&last.message), time: iso(last.since_ms) }),
-            waiting: self.sent.load(Ordering::Relaxed).saturating_sub(activity.events),
-            delivered: activity.events.saturating_sub(self.metrics.quarantined_in_run.get()),
-            activity,
-            delay_seconds: self.metrics.delivery_delay.last_batch().map(|delay| delay.as_secs_f64()),
-            quarantined,
-            last_success: time_of(&self.metrics.last_success),
-        }
-    }
-}
-
-fn described(problem: &health::Problem, action: &str) -> Problem {
-    let (message, remedy) = words::split_remedy(&problem.message);
-    Problem {
-        message: message.to_owned(),
-        since: iso(problem.since_ms),
-        action: remedy.unwrap_or(action).to_owned(),
-    }
-}
-
-fn change(change: &health::Change) -> Change {
-    let health::Change { at_ms, action, message } = change;
-    Change { time: iso(*at_ms), action: (*action).to_owned(), message: message.clone() }
-}
-
-fn iso(ms: i64) -> String {
-    String::from_utf8_lossy(&crate::record::time::iso(ms)).into_owned()
-}
-
-/// The time of a metric; 0 is none.
-fn time_of(seconds: &Seconds) -> Option<String> {
-    let seconds = seconds.get();
-    (seconds > 0.0).then(|| iso((seconds * 1000.0).round() as i64))
 }
 
 /// Fails only where the watchdog would end the agent. An outage of a sink or source does not count: a restart would not

@@ -23,6 +23,8 @@ const LAST_COMMIT: Duration = Duration::from_secs(1);
 
 /// How long a stop waits for events of the agent itself, if nothing else is left.
 const OWN_EVENTS_WAIT: Duration = Duration::from_secs(2);
+/// How long the last commit may take then.
+const OWN_EVENTS_COMMIT: Duration = Duration::from_secs(10);
 /// How often that is checked, while it stops.
 const OWN_EVENTS_CHECK: Duration = Duration::from_millis(100);
 
@@ -103,7 +105,7 @@ impl Running {
                     }
                 },
                 () = tokio::time::sleep(OWN_EVENTS_CHECK), if stop.begun.is_some() && self.readers_left == 0 => {
-                    if self.waits_for_own_events_only(stop.begun) {
+                    if self.sinks_left > 0 && self.waits_for_own_events_only(stop.begun) {
                         break self.finish_without_own_events().await;
                     }
                 }
@@ -219,22 +221,26 @@ impl Running {
     /// Whether nothing is left but events of the agent itself which are not going to be accepted soon.
     fn waits_for_own_events_only(&self, stop_begun: Option<Instant>) -> bool {
         let waited = stop_begun.is_some_and(|begun| begun.elapsed() >= OWN_EVENTS_WAIT);
-        let is_left = |sink: &SinkThread| {
-            let unfinished = &sink.unfinished;
-            !unfinished.has_awaited() && (waited || unfinished.others() == 0 || unfinished.is_failing())
-        };
-        self.sinks_left > 0 && self.sinks.iter().all(is_left)
+        let mut left = self.sinks.iter().map(|sink| &sink.unfinished).filter(|sink| sink.others() > 0);
+        // All other sinks have ended, so none is at work.
+        left.clone().count() == self.sinks_left
+            && left.all(|sink| !sink.has_awaited() && (waited || sink.is_failing()))
     }
 
     /// Commits what is final, which is all that was read.
     async fn finish_without_own_events(&mut self) -> u8 {
-        match self.commit_and_end().await {
+        match self.commit_within(OWN_EVENTS_COMMIT).await {
             true if self.restart_wanted || self.stdout_closed => exit::TRY_AGAIN,
             true => {
                 tracing::debug!("an event about the agent was not delivered; the stop does not wait for it");
                 exit::OK
             }
-            false => exit::TRY_AGAIN,
+            false => {
+                let reason = "the last positions could not be stored";
+                self.failure = Some((Failure::Incomplete, reason.to_owned()));
+                tracing::warn!("stopped, but {reason}; the next start delivers the last events again");
+                exit::TRY_AGAIN
+            }
         }
     }
 
@@ -261,7 +267,7 @@ impl Running {
     }
 
     /// Commits what is final. `false`: it could not, or not soon enough.
-    async fn commit_and_end(&mut self) -> bool {
+    async fn commit_within(&mut self, limit: Duration) -> bool {
         drop(self.commits.send(commit::CommitMessage::Finish));
         let last_commit = async {
             while let Some(ended) = self.ended.recv().await {
@@ -271,12 +277,12 @@ impl Running {
             }
             false
         };
-        tokio::time::timeout(LAST_COMMIT, last_commit).await.unwrap_or(false)
+        tokio::time::timeout(limit, last_commit).await.unwrap_or(false)
     }
 
     /// Commits what is final. The next start delivers the rest.
     async fn abandon(&mut self, reason: &str) -> u8 {
-        let committed = self.commit_and_end().await;
+        let committed = self.commit_within(LAST_COMMIT).await;
         self.failure = Some((Failure::Incomplete, reason.to_owned()));
         if self.mode.dry_run {
             tracing::warn!(reason, "stopped before everything was printed");

@@ -1,5 +1,5 @@
-//! Which batches of one sink have no final outcome yet. A stop does not wait for batches that hold nothing but events of
-//! the agent itself, such as a heartbeat: the audit trail is complete without them.
+//! Which batches of one sink have no final outcome yet. A stop does not wait for batches that hold nothing but events
+//! of the agent itself, such as a heartbeat: the audit trail is complete without them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,8 @@ pub struct Unfinished(Arc<Mutex<Batches>>);
 #[derive(Default)]
 struct Batches {
     awaited: usize,
+    /// The highest number of a finished batch that a stop waits for.
+    last_finished: Option<u64>,
     /// Numbers of the batches that a stop does not wait for.
     others: BTreeSet<u64>,
     is_failing: bool,
@@ -31,6 +33,7 @@ impl Unfinished {
         let mut batches = self.lock();
         if !batches.others.remove(&number) {
             batches.awaited = batches.awaited.saturating_sub(1);
+            batches.last_finished = batches.last_finished.max(Some(number));
         }
     }
 
@@ -43,9 +46,12 @@ impl Unfinished {
         self.lock().is_failing
     }
 
-    /// Whether there are batches that a stop waits for.
+    /// Whether there are batches that a stop waits for. A finished one counts as well while an earlier batch is not
+    /// finished, because batches are committed in order.
     pub fn has_awaited(&self) -> bool {
-        self.lock().awaited > 0
+        let batches = self.lock();
+        let first_other = batches.others.first();
+        batches.awaited > 0 || first_other.is_some_and(|other| batches.last_finished > Some(*other))
     }
 
     /// Number of batches that a stop does not wait for.
@@ -72,7 +78,20 @@ mod tests {
         unfinished.finished(2);
         assert_eq!((unfinished.has_awaited(), unfinished.others()), (true, 1));
         unfinished.finished(0);
+        assert!(!unfinished.has_awaited(), "what is not finished comes after all others");
         unfinished.finished(3);
         assert_eq!((unfinished.has_awaited(), unfinished.others()), (false, 0));
+    }
+
+    /// Requests overtake each other. What was delivered is not committed before what was sent before it.
+    #[test]
+    fn a_stop_waits_for_what_cannot_be_committed_yet() {
+        let unfinished = Unfinished::default();
+        unfinished.sent(0, false);
+        unfinished.sent(1, true);
+        unfinished.finished(1);
+        assert!(unfinished.has_awaited());
+        unfinished.finished(0);
+        assert!(!unfinished.has_awaited());
     }
 }

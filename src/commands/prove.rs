@@ -90,8 +90,8 @@ enum EventResult {
     Missing,
 }
 
-/// Verifies a proof, and with `--event` an event against it, with nothing but the keys. The event may have any form that
-/// `verify` reads, or be its original alone. Returns the exit code.
+/// Verifies a proof, and with `--event` an event against it, with nothing but the keys. The event may have any form
+/// that `verify` reads, or be its original alone. Returns the exit code.
 ///
 /// # Errors
 /// Errors of `out` only.

@@ -10,6 +10,7 @@ use crate::telemetry::escape::escape;
 use std::io::{self, Write};
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How often `--watch` asks the agent.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -44,10 +45,22 @@ pub fn show(endpoint: &AdminEndpoint, view: View, out: &mut impl Write) -> io::R
 /// Prints the status again and again, on a terminal in place, until SIGINT or SIGTERM. The exit code is 0.
 pub fn watch(endpoint: &AdminEndpoint, view: View, out: &mut impl Write) -> io::Result<u8> {
     runtime()?.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let stop = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        tokio::pin!(stop);
         loop {
+            let fetched = tokio::select! {
+                fetched = fetch(endpoint) => fetched,
+                () = &mut stop => break,
+            };
             let mut shown = Vec::new();
-            match fetch(endpoint).await {
+            match fetched {
                 Ok((status, json)) => drop(print(&status, &json, view, &mut shown)?),
                 Err(reason) if view.json => print_unreachable(&reason, view.error_colour, &mut io::stderr()),
                 Err(reason) => print_unreachable(&reason, view.colour, &mut shown),
@@ -55,8 +68,7 @@ pub fn watch(endpoint: &AdminEndpoint, view: View, out: &mut impl Write) -> io::
             redraw(&String::from_utf8_lossy(&shown), view, out)?;
             tokio::select! {
                 () = tokio::time::sleep(WATCH_INTERVAL) => {}
-                _ = tokio::signal::ctrl_c() => break,
-                _ = terminate.recv() => break,
+                () = &mut stop => break,
             }
         }
         Ok(exit::OK)

@@ -181,7 +181,8 @@ fn verify_export(
     ledgers: &[SourceLedger],
     output: &mut Output<impl Write>,
 ) -> Result<(Export, Days), VerifyFailure> {
-    // The ledger first: what is delivered meanwhile is in the export and not in the ledger yet, never the other way round.
+    // The ledger first: what is delivered meanwhile is in the export and not in the ledger yet, never the other way
+    // round.
     let (entries, loaded) = load(ledgers)?;
     let (export, rows) = read_export(&args.export, args.site.as_deref())?;
     let scope = Scope {

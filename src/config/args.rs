@@ -82,7 +82,8 @@ impl AdminEndpoint {
     /// The endpoint of a configuration, and the socket of the service if it names none. Another agent may have that
     /// one: `asked` is the file that somebody has named.
     pub fn new(admin: AdminConfig, asked: Option<&Path>) -> AdminEndpoint {
-        match admin.socket.is_none() && admin.listen.is_none() {
+        // The commands speak no TLS.
+        match admin.socket.is_none() && (admin.listen.is_none() || admin.tls.is_some()) {
             true => AdminEndpoint {
                 admin: AdminConfig { socket: Some(ADMIN_SOCKET.into()), ..admin },
                 config_file: asked.map(Path::to_owned),

@@ -106,6 +106,18 @@ pub struct AdminConfig {
     pub listen: Option<SocketAddr>,
     /// What clients must send over TCP. An address that is no loopback address has one.
     pub token: Option<Reference>,
+    /// TLS over TCP.
+    pub tls: Option<AdminTls>,
+}
+
+/// The files of the admin endpoint's TLS, in PEM.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdminTls {
+    /// The certificate chain of the endpoint.
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+    /// Clients need a certificate that one of these has signed.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// The events `agent.heartbeat`, `agent.started` and `agent.stopped`.

@@ -147,14 +147,29 @@ fn admin_keys(table: &mut Table, admin: &mut AdminConfig) {
         token.warn_inline();
         admin.token = Some(token.value);
     }
-    if admin.listen.is_some_and(|address| !address.ip().is_loopback())
-        && !table.had("token")
-        && !table.has_like("token")
-    {
-        let message = "is no loopback address, so anybody could read it; add `token = { file = \"/path\" }`, or write a \
-                       loopback address such as \"127.0.0.1:9640\"";
+    admin_tls(table, admin);
+    let is_protected = ["token", "client_ca_file"].iter().any(|key| table.had(key) || table.has_like(key));
+    if admin.listen.is_some_and(|address| !address.ip().is_loopback()) && !is_protected {
+        let message = "is no loopback address, so anybody could read it; add `token = { file = \"/path\" }` or \
+                       `client_ca_file`, or write a loopback address such as \"127.0.0.1:9640\"";
         table.refuse(&["listen"], message);
     }
+}
+
+fn admin_tls(table: &mut Table, admin: &mut AdminConfig) {
+    let certificate = table.path("certificate", "/etc/confluence-audit-agent/admin.pem");
+    let private_key = table.path("private_key", "/etc/confluence-audit-agent/admin.key");
+    table.problems.secret_files.borrow_mut().extend(private_key.clone());
+    let client_ca_file = table.path("client_ca_file", "/etc/ssl/company-ca.pem");
+    for (key, lacking) in
+        [("certificate", "private_key"), ("private_key", "certificate"), ("client_ca_file", "certificate")]
+    {
+        if !table.had(lacking) && !table.has_like(lacking) {
+            table.refuse(&[key], &format!("needs `{lacking}`, the path of a PEM file"));
+        }
+    }
+    let pair = certificate.zip(private_key);
+    admin.tls = pair.map(|(certificate, private_key)| AdminTls { certificate, private_key, client_ca_file });
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {

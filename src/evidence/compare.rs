@@ -168,9 +168,9 @@ fn is_comparable(entry: &Row, row: &Row, side: Side) -> bool {
         && !is_other_form(entry, row, side)
 }
 
-/// Whether the sink has the event as the other input has it. That is so after a kill between delivery and commit, if the
-/// other input brought the event afterwards: the sink keeps the first form, and the ledger has the second. The id, which
-/// both forms have in common, is compared.
+/// Whether the sink has the event as the other input has it. That is so after a kill between delivery and commit, if
+/// the other input brought the event afterwards: the sink keeps the first form, and the ledger has the second. The id,
+/// which both forms have in common, is compared.
 fn is_other_form(entry: &Row, row: &Row, side: Side) -> bool {
     let is_other = row.has(FROM_API) != entry.has(FROM_API);
     side == Side::Sink && is_other && row.has(ID_FITS) && !entry.has(NOTICE)

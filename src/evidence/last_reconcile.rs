@@ -29,6 +29,9 @@ pub(crate) fn read(state_dir: &Path) -> LastReconciles {
 
 /// Stores the results of these sinks. Those of other sinks are kept.
 pub(crate) fn store(state_dir: &Path, results: LastReconciles) -> io::Result<()> {
+    if results.is_empty() {
+        return Ok(());
+    }
     let mut all = read(state_dir);
     all.extend(results);
     // Root may run the command; then the agent's user must be able to read the file. The directory is private.

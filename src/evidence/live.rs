@@ -1,5 +1,5 @@
-//! Compares an export with ledgers that grow meanwhile. What a running agent has delivered after the ledger was read is in
-//! the ledger a moment later.
+//! Compares an export with ledgers that grow meanwhile. What a running agent has delivered after the ledger was read is
+//! in the ledger a moment later.
 
 use super::compare::{Scope, compare};
 use super::finding::{Days, Finding, FindingKind};

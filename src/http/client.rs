@@ -100,8 +100,8 @@ impl Client {
         self.observed(began, result)
     }
 
-    /// Prepares a request with credentials. Several may run at once. `overrides` replace headers of the configuration. Pass
-    /// the result to [`Client::note`].
+    /// Prepares a request with credentials. Several may run at once. `overrides` replace headers of the configuration.
+    /// Pass the result to [`Client::note`].
     pub(crate) fn exchange(
         &mut self,
         method: Method,

@@ -1,5 +1,5 @@
-//! Checks a ledger offline: the signatures of its checkpoints, that each one extends the one before, and the roots against
-//! the entries.
+//! Checks a ledger offline: the signatures of its checkpoints, that each one extends the one before, and the roots
+//! against the entries.
 //!
 //! One pass over the entries. The stored block hashes show which block differs: if the signed root follows
 //! from a stored hash and not from the entries, the entries of that block were changed.
@@ -54,8 +54,8 @@ impl LedgerCheck {
     }
 }
 
-/// Checks a ledger. Without `keys` signatures are not verified. `given`: signed notes of the same log from elsewhere, for
-/// example from a SIEM, in any order. `progress` gets the number of the entry that was reached.
+/// Checks a ledger. Without `keys` signatures are not verified. `given`: signed notes of the same log from elsewhere,
+/// for example from a SIEM, in any order. `progress` gets the number of the entry that was reached.
 ///
 /// # Errors
 /// A file cannot be read.

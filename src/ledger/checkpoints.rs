@@ -65,8 +65,8 @@ fn log_number(dir: &Path) -> io::Result<u64> {
     }
 }
 
-/// Keeps the ledger in `dir` as it is under another name, and lets a copy of its first `size` entries go on as a new log, without
-/// checkpoints. Returns where the old log is kept. Nothing has changed if it fails.
+/// Keeps the ledger in `dir` as it is under another name, and lets a copy of its first `size` entries go on as a new
+/// log, without checkpoints. Returns where the old log is kept. Nothing has changed if it fails.
 ///
 /// # Errors
 /// The copy cannot be made.
@@ -145,8 +145,8 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Opens the checkpoints of the ledger in `dir`. The last one is compared with the entries. If another key signed it,
-    /// this one signs it as well.
+    /// Opens the checkpoints of the ledger in `dir`. The last one is compared with the entries. If another key signed
+    /// it, this one signs it as well.
     ///
     /// # Errors
     /// A file cannot be read or written, or the ledger is not a continuation of its last checkpoint.
@@ -234,7 +234,8 @@ impl Checkpoints {
     /// entries have to be durable before. The same position again gives the same note.
     ///
     /// # Errors
-    /// A file cannot be read or written, or the position does not continue what was signed before. Then nothing is signed.
+    /// A file cannot be read or written, or the position does not continue what was signed before. Then nothing is
+    /// signed.
     pub fn sign(&mut self, position: &LedgerPosition) -> Result<String, SignError> {
         let Some(edge) = Edge::new(position.size, position.edge.clone()) else {
             return Err(SignError::Inconsistent("the edge of the tree does not fit its size".to_owned()));

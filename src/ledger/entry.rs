@@ -35,8 +35,8 @@ pub const SELF_POLL: u8 = 1;
 pub const UNREADABLE: u8 = 2;
 /// The record has no time; `time_ms` is 0.
 pub const NO_TIME: u8 = 4;
-/// The row came by the legacy API (Data Center before 7.5), which returns fewer fields. `file` and `offset` hold 96 bits
-/// of its cross-route id, by which the row of the newer API is recognised.
+/// The row came by the legacy API (Data Center before 7.5), which returns fewer fields. `file` and `offset` hold 96
+/// bits of its cross-route id, by which the row of the newer API is recognised.
 pub const LEGACY_ROW: u8 = 8;
 /// The event was found in an output after a kill, in a format that carries no original. The digest is zero.
 pub const NO_DIGEST: u8 = 16;

@@ -35,8 +35,8 @@ pub struct Exported {
     pub checkpoints: usize,
 }
 
-/// Exports the ledger as of its last checkpoint into `dir`, which is created, or which holds an earlier export of the same
-/// ledger. The checkpoint is written last. `progress` gets the number of the entry that was reached.
+/// Exports the ledger as of its last checkpoint into `dir`, which is created, or which holds an earlier export of the
+/// same ledger. The checkpoint is written last. `progress` gets the number of the entry that was reached.
 ///
 /// # Errors
 /// A file cannot be read or written, or the ledger cannot be exported.

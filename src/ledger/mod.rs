@@ -1,11 +1,11 @@
 //! The ledger of a source: an append-only record of every event that was delivered. It is the memory of what was
 //! delivered (deduplication) and a Merkle tree over it (RFC 6962).
 //!
-//! Reading order: `entry` (what is recorded of an event), `blocks` (which blocks may hold an event), `segments` (files),
-//! `tree` (hashes), `store` (the ledger itself), `shared` (used by the reader and by the thread that commits).
-//! What is signed: `note` (the text of a checkpoint), `key`, `checkpoints` (those of a ledger), `signed_file` (a report).
-//! What other processes use: `reader` (from the files alone), `subtrees` (hashes), `check` (whether the ledger is what was
-//! signed), `proof` (for one entry), `export` and `tiles` (for other readers of transparency logs).
+//! Reading order: `entry` (what is recorded of an event), `blocks` (which blocks may hold an event), `segments`
+//! (files), `tree` (hashes), `store` (the ledger itself), `shared` (used by the reader and by the thread that commits).
+//! What is signed: `note` (the text of a checkpoint), `key`, `checkpoints` (those of a ledger), `signed_file` (a
+//! report). What other processes use: `reader` (from the files alone), `subtrees` (hashes), `check` (whether the ledger
+//! is what was signed), `proof` (for one entry), `export` and `tiles` (for other readers of transparency logs).
 
 mod blocks;
 mod check;

@@ -1,4 +1,5 @@
-//! Signed checkpoints: the text of C2SP `tlog-checkpoint` in the envelope of C2SP `signed-note`, signed by Ed25519. Pure.
+//! Signed checkpoints: the text of C2SP `tlog-checkpoint` in the envelope of C2SP `signed-note`, signed by Ed25519.
+//! Pure.
 
 use super::tree::TreeHash;
 use base64::Engine;

@@ -44,8 +44,8 @@ pub fn ledgers(state_dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(ledgers)
 }
 
-/// The directory of a source's ledger. `%` and two digits stand for a byte that is no letter, digit, `-` or `_`, so that
-/// no source has the name of a ledger that was set aside, or of the key.
+/// The directory of a source's ledger. `%` and two digits stand for a byte that is no letter, digit, `-` or `_`, so
+/// that no source has the name of a ledger that was set aside, or of the key.
 pub fn ledger_dir(state_dir: &Path, source: &str) -> PathBuf {
     let mut name = String::new();
     for (at, byte) in source.bytes().enumerate() {
@@ -150,7 +150,8 @@ impl LedgerReader {
         self.size
     }
 
-    /// The entries of a range, clamped to what is there, with their numbers. `None`: the bytes are no entry, or are lost.
+    /// The entries of a range, clamped to what is there, with their numbers. `None`: the bytes are no entry, or are
+    /// lost.
     pub fn entries(&self, range: Range<u64>) -> Entries<'_> {
         let range = range.start.max(self.first)..range.end.min(self.size);
         Entries { reader: self, read: range.start..range.start, end: range.end, bytes: Vec::new() }

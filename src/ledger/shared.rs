@@ -202,8 +202,8 @@ impl SharedLedger {
         }
     }
 
-    /// Entries that the checkpoint store knows, since the ledger was created, and the bytes of those that are kept. `None`:
-    /// another thread uses the ledger, perhaps for as long as a disk hangs.
+    /// Entries that the checkpoint store knows, since the ledger was created, and the bytes of those that are kept.
+    /// `None`: another thread uses the ledger, perhaps for as long as a disk hangs.
     pub fn size_unless_busy(&self) -> Option<(u64, u64)> {
         let stored = &self.0.state.try_lock().ok()?.stored;
         let kept = stored.size.saturating_sub(stored.first);

@@ -1,7 +1,7 @@
 //! The ledger of one source: appends entries, and finds events in it.
 //!
-//! [`LedgerPosition`] says what is durable. The checkpoint stores it together with the positions of the source. When the
-//! ledger is opened, everything beyond it is cut off: the positions of those entries were not stored either, so the
+//! [`LedgerPosition`] says what is durable. The checkpoint stores it together with the positions of the source. When
+//! the ledger is opened, everything beyond it is cut off: the positions of those entries were not stored either, so the
 //! events are read and appended again.
 
 use super::blocks::{
@@ -214,8 +214,9 @@ impl Ledger {
     }
 
     /// Drops full segments, oldest first: those that are too many for `bytes_max`, and one that was last written before
-    /// `before`, if given. One at a time, because the clock may be wrong for a moment. The time of an event does not count: old events may have been delivered just now. The files are
-    /// removed by [`Ledger::remove_dropped`], once the new position is stored.
+    /// `before`, if given. One at a time, because the clock may be wrong for a moment. The time of an event does not
+    /// count: old events may have been delivered just now. The files are removed by [`Ledger::remove_dropped`], once
+    /// the new position is stored.
     pub(super) fn drop_segments(&mut self, mut before: Option<SystemTime>, bytes_max: u64) -> io::Result<()> {
         let kept_max = (bytes_max / (SEGMENT_ENTRIES * ENTRY_BYTES as u64)).max(1);
         while self.written >= self.first + SEGMENT_ENTRIES {

@@ -286,7 +286,8 @@ fn cut_power(dir: &Path, position: &LedgerPosition, garbage: bool) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
-    /// Appends, lookups, commits, kills and power cuts in any order: it is a set, and after a kill the set of the last commit.
+    /// Appends, lookups, commits, kills and power cuts in any order: it is a set, and after a kill the set of the last
+    /// commit.
     #[test]
     fn it_is_a_set(steps in prop::collection::vec((0u64..3000, 0i64..40, 0u8..60), 1..2500)) {
         let dir = tempfile::tempdir().unwrap();

@@ -23,8 +23,8 @@ pub(super) fn node_hash(left: &TreeHash, right: &TreeHash) -> TreeHash {
     short_sha256(&message)
 }
 
-/// SHA-256 of a message of 56 to 119 bytes: two blocks with the padding. There are two such messages for each event, and
-/// the general function takes about as long for its bookkeeping as for the hash.
+/// SHA-256 of a message of 56 to 119 bytes: two blocks with the padding. There are two such messages for each event,
+/// and the general function takes about as long for its bookkeeping as for the hash.
 fn short_sha256<const N: usize>(message: &[u8; N]) -> TreeHash {
     const { assert!(N >= 56 && N < 120) };
     let mut blocks = [[0; 64]; 2];
@@ -85,8 +85,8 @@ impl Edge {
     }
 }
 
-/// The root of a tree whose left part is given by full subtrees of one level, and whose rest by leaves, fewer than one of
-/// those subtrees has.
+/// The root of a tree whose left part is given by full subtrees of one level, and whose rest by leaves, fewer than one
+/// of those subtrees has.
 pub(super) fn joined_root(subtrees: &Edge, leaves: &Edge) -> TreeHash {
     let mut roots = subtrees.roots.iter().chain(&leaves.roots).rev();
     let Some(last) = roots.next() else {

@@ -1,5 +1,5 @@
-//! A histogram of delays. The one of `prometheus-client` takes a lock for each value; this one takes a whole batch, with
-//! one atomic addition for each bucket.
+//! A histogram of delays. The one of `prometheus-client` takes a lock for each value; this one takes a whole batch,
+//! with one atomic addition for each bucket.
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};

@@ -73,8 +73,8 @@ fn parse(stat: &str, ticks_per_second: u64, page_bytes: u64) -> Option<Process> 
     })
 }
 
-/// The Unix time of the boot. `/proc/stat` has it, but the sandbox of the unit hides that file. It is computed once: a start
-/// that differs by a millisecond from the last scrape would be another start.
+/// The Unix time of the boot. `/proc/stat` has it, but the sandbox of the unit hides that file. It is computed once: a
+/// start that differs by a millisecond from the last scrape would be another start.
 fn boot_seconds() -> f64 {
     static BOOT: OnceLock<f64> = OnceLock::new();
     *BOOT.get_or_init(|| {

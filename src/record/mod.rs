@@ -3,8 +3,8 @@
 //! docs/CONFLUENCE.md describes what Confluence writes. Everything in a record is user-controlled text. Nothing in it
 //! can make [`parse`] fail, panic or take more than linear time.
 //!
-//! Reading order: `shapes` (from JSON members to a [`Record`]), `token` (values, still escaped), `json_cursor` and `scan`
-//! (how JSON is read without a tree), `event_id`, `twins`.
+//! Reading order: `shapes` (from JSON members to a [`Record`]), `token` (values, still escaped), `json_cursor` and
+//! `scan` (how JSON is read without a tree), `event_id`, `twins`.
 
 pub(crate) mod address;
 mod event_id;

@@ -17,8 +17,8 @@ const REAPPEARANCES_MAX: u32 = 3;
 /// Which node an API row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowNode {
-    /// A node whose files are read, so the event is expected in them. `covers_time`: the files are known to contain this
-    /// node's events at the row's time.
+    /// A node whose files are read, so the event is expected in them. `covers_time`: the files are known to contain
+    /// this node's events at the row's time.
     Files { covers_time: bool },
     /// This node or another one.
     Unknown,

@@ -1,5 +1,5 @@
-//! The page `/` of the admin endpoint: the status as HTML in one file. It needs no script, loads nothing, and comes again
-//! by itself. Pure.
+//! The page `/` of the admin endpoint: the status as HTML in one file. It needs no script, loads nothing, and comes
+//! again by itself. Pure.
 
 use super::sparkline::sparkline;
 use super::words::{bytes, counted, duration, number, rate, since, summary};
@@ -111,6 +111,8 @@ fn sink_card(sink: &SinkStatus, now: &str, out: &mut String) {
     }
     facts.text("In quarantine", &number(sink.quarantined));
     facts.time("Last success", sink.last_success.as_deref(), now, " ago");
+    let reconciled = sink.last_reconcile.as_ref().map(|found| found.time.as_str());
+    facts.time("Last reconcile", reconciled, now, " ago");
     facts.end();
     if let Some(error) = sink.last_error.as_ref().filter(|_| sink.problem.is_none()) {
         let (time, message) = (clock(&error.time), escape_html(&error.message));

@@ -102,6 +102,17 @@ pub(crate) fn quarantined_of_others(events: u64) -> String {
     )
 }
 
+/// What the last `reconcile` found, if there was anything.
+pub(crate) fn reconciled(missing: u64, altered: u64) -> Option<String> {
+    (missing > 0 || altered > 0).then(|| {
+        let (missing, altered) = (number(missing), number(altered));
+        format!(
+            "the last `reconcile` found {missing} missing and {altered} altered; run \
+             `confluence-audit-agent reconcile` to see which"
+        )
+    })
+}
+
 pub(crate) fn lost(lost: u64) -> String {
     let lost = bytes(lost);
     format!(

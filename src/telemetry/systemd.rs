@@ -1,5 +1,5 @@
-//! What is reported to systemd: readiness, a line of status, and that the agent is alive. The protocol of sd_notify(3): a
-//! datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names.
+//! What is reported to systemd: readiness, a line of status, and that the agent is alive. The protocol of sd_notify(3):
+//! a datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};

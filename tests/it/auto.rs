@@ -13,7 +13,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 /// An agent that has both ways in, in fast mode.
-fn host(sim: &Sim) -> Host {
+pub fn host(sim: &Sim) -> Host {
     let mut host = Host::new();
     let token = host.path("token");
     fs::write(&token, ADMIN_TOKEN).unwrap();
@@ -28,7 +28,7 @@ fn host(sim: &Sim) -> Host {
 }
 
 /// A Confluence whose own searches leave nothing, writing files under the host's home.
-fn confluence(host: impl FnOnce(&Sim) -> Host) -> (Sim, Host) {
+pub fn confluence(host: impl FnOnce(&Sim) -> Host) -> (Sim, Host) {
     let sim = Sim::data_center().unwrap();
     sim.configure(|options| options.searches_are_audited = false);
     let host = host(&sim);
@@ -39,7 +39,7 @@ fn confluence(host: impl FnOnce(&Sim) -> Host) -> (Sim, Host) {
     (sim, host)
 }
 
-fn add_events(sim: &Sim, numbers: std::ops::Range<u64>) {
+pub fn add_events(sim: &Sim, numbers: std::ops::Range<u64>) {
     for number in numbers {
         sim.insert(Row::data_center(clock::now_ms(), number));
     }
@@ -82,11 +82,11 @@ fn polls(sim: &Sim, agent: &mut Agent, times: u64) {
     });
 }
 
-const AUDIT: &str = "log/audit";
-const AWAY: &str = "log/away";
+pub const AUDIT: &str = "log/audit";
+pub const AWAY: &str = "log/away";
 
 /// Moves the directory of the audit files, which are written on there, to a place in the home.
-fn move_files(sim: &Sim, host: &Host, to: &str) {
+pub fn move_files(sim: &Sim, host: &Host, to: &str) {
     let to = host.home().join(to);
     sim.files("", |files, _| {
         fs::rename(&files.dir, &to).unwrap();

@@ -163,7 +163,11 @@ fn the_next_start_tells_how_the_last_run_ended() {
 fn an_error_that_ended_the_agent_is_in_the_next_start() {
     let mut env = Environment::new();
     env.host.remote.as_mut().unwrap().push_str("on_poison = \"stop\"\n");
-    env.collector.refuse(|sent| sent.text.contains("\"original\"") && !sent.text.contains("\"agent."));
+    let poison = env.writer.record(&env.file);
+    let original = serde_json::to_string(std::str::from_utf8(&poison).unwrap().trim_end()).unwrap();
+    env.collector.refuse(move |sent| sent.text.contains(&original));
+    env.file.write(&poison);
+    // That another one is accepted shows that this one is at fault.
     env.writer.append(&env.file, 1);
     let mut agent = env.host.start();
     assert_eq!(agent.wait(SOON).code(), Some(75), "{}", agent.stderr());

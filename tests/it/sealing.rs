@@ -66,8 +66,8 @@ fn checkpoints_are_published_and_signed_at_the_stop() {
     assert!(origin.starts_with("confluence-audit-agent/") && origin.ends_with("/wiki"), "{origin}");
 }
 
-/// A single run signs at its end. It publishes the last checkpoint of earlier runs only once the interval has passed, so
-/// runs in quick succession add no events.
+/// A single run signs at its end. It publishes the last checkpoint of earlier runs only once the interval has passed,
+/// so runs in quick succession add no events.
 #[test]
 fn single_runs_publish_once_an_interval() {
     let mut host = Host::new();

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Brings the real servers that the tests deliver to into target/tools: each script beside this one brings its own. Needs root
-# and Debian. Without a server its tests are skipped, which fails under CI=true.
+# Brings the real servers and published schemas that the tests use into target/tools: each script beside this one brings
+# its own. Needs root and Debian. Without a server its tests are skipped, which fails under CI=true.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 mkdir -p target/tools

@@ -7,9 +7,10 @@ use std::path::Path;
 use rustix::fs::Access;
 
 use super::{CheckReport, access, writing};
-use crate::config::AdminConfig;
+use crate::config::{AdminConfig, AdminTls};
 use crate::credential::Credential;
 use crate::telemetry::chain;
+use crate::tls;
 
 const SUBJECT: &str = "admin";
 
@@ -20,6 +21,11 @@ pub(super) fn check(config: &AdminConfig, state_dir: &Path, report: &mut CheckRe
     }
     if let Some(address) = config.listen {
         self::listen(address, state_dir, report)?;
+    }
+    if let Some(AdminTls { certificate, private_key, client_ca_file }) = &config.tls
+        && let Err(error) = tls::server(certificate, private_key, client_ca_file.as_deref())
+    {
+        report.failure(SUBJECT, chain(&error))?;
     }
     if let Some(token) = &config.token
         && let Err(error) = Credential::new(token.clone()).read()

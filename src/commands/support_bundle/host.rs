@@ -3,12 +3,12 @@
 use super::service::output_of;
 use crate::access::{group_name, user_name};
 use crate::commands::check::files::human_size;
-use crate::config::{Config, DestinationConfig, FileLocation, SinkKind, audit_dir};
+use crate::config::{Config, DestinationConfig, FileLocation, SinkKind, TlsConfig, Transport, audit_dir};
 use crate::record::time;
 use crate::telemetry::escape::escape_path;
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Files of a directory that are listed.
@@ -50,6 +50,7 @@ fn configured(config: &Config) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
             }
             None => {}
         }
+        paths.extend(source.api.iter().flat_map(|api| files_of(&api.http.tls)));
         for sink in &config.sinks {
             match &sink.kind {
                 SinkKind::File(file) => {
@@ -57,9 +58,7 @@ fn configured(config: &Config) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
                     paths.insert(file.path_for(&source.name));
                 }
                 SinkKind::Remote(remote) => {
-                    if let DestinationConfig::Http(http) = &remote.destination {
-                        paths.extend(http.http.tls.ca_file.clone());
-                    }
+                    paths.extend(tls_of(&remote.destination).into_iter().flat_map(files_of));
                 }
                 SinkKind::Stdout => {}
             }
@@ -68,6 +67,26 @@ fn configured(config: &Config) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
     paths.extend(config.secret_files.iter().cloned());
     paths.extend(config.admin.socket.clone());
     (paths, directories)
+}
+
+fn tls_of(destination: &DestinationConfig) -> Option<&TlsConfig> {
+    match destination {
+        DestinationConfig::Http(sink) => Some(&sink.http.tls),
+        DestinationConfig::Elasticsearch(sink) => Some(&sink.http.tls),
+        DestinationConfig::Sentinel(sink) => Some(&sink.http.tls),
+        DestinationConfig::SplunkHec(sink) => Some(&sink.http.tls),
+        DestinationConfig::Kafka(sink) => sink.tls.as_ref(),
+        DestinationConfig::Syslog(sink) => match &sink.transport {
+            Transport::Tls(tls) => Some(tls),
+            Transport::Tcp | Transport::Udp => None,
+        },
+    }
+}
+
+/// Certificates and keys.
+fn files_of(tls: &TlsConfig) -> Vec<PathBuf> {
+    let client = tls.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
+    tls.ca_file.iter().chain(client).cloned().collect()
 }
 
 /// The directory of a pattern, up to its first sign.
@@ -116,6 +135,8 @@ fn entry(path: &Path) -> String {
                 'd'
             } else if kind.is_symlink() {
                 'l'
+            } else if kind.is_socket() {
+                's'
             } else {
                 '-'
             };

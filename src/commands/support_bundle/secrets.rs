@@ -13,7 +13,7 @@ const SECRET_BYTES_MIN: usize = 4;
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Keys whose values are paths of files with secrets.
-const FILE_KEYS: [&str; 2] = ["file", "client_key"];
+const FILE_KEYS: [&str; 3] = ["file", "client_key", "private_key"];
 
 #[derive(Default)]
 pub(super) struct Secrets(BTreeSet<String>);
@@ -92,8 +92,9 @@ mod tests {
             token.file="/c
             file = relative
             client_key = "/d"
+            private_key = "/f"
             x = { file = """/e""" "#;
         let paths = FILE_KEYS.iter().flat_map(|key| paths_after(text, key));
-        assert_eq!(paths.collect::<Vec<_>>(), ["/a", "/b b", "/c", "/e", "/d"].map(Path::new));
+        assert_eq!(paths.collect::<Vec<_>>(), ["/a", "/b b", "/c", "/e", "/d", "/f"].map(Path::new));
     }
 }

@@ -46,8 +46,8 @@ impl<'o, W: Write> Output<'o, W> {
         self.unchecked.push(no_keys(place));
     }
 
-    /// Prints a ledger and what is wrong with it. `published`: number of its checkpoints in the export. `of_other_logs`: of
-    /// those of earlier logs of its source.
+    /// Prints a ledger and what is wrong with it. `published`: number of its checkpoints in the export.
+    /// `of_other_logs`: of those of earlier logs of its source.
     pub(super) fn ledger(
         &mut self,
         ledger: &SourceLedger,

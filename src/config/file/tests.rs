@@ -165,7 +165,7 @@ uncommitted_bytes_max = 2
 checkpoint_interval = "3s"
 ledger = { retention = "100d", bytes_max = "16MiB", seal_interval = "2h", signing_key = { file = "/k" } }
 heartbeat.interval = "7s"
-admin = { socket = "/r/a.sock", listen = "[::1]:9640", token = { file = "/t" } }
+admin = { socket = "/r/a.sock", listen = "[::1]:9640", token = { file = "/t" }, certificate = "/a.pem", private_key = "/a.key", client_ca_file = "/ca.pem" }
 log.format = "json"
 log.level = "debug"
 event = { tags = ["a", "b"], namespace = "production", preserve_original_event = false }
@@ -250,6 +250,11 @@ group = "readers"
             socket: Some("/r/a.sock".into()),
             listen: Some("[::1]:9640".parse().unwrap()),
             token: Some(Reference::File("/t".into())),
+            tls: Some(AdminTls {
+                certificate: "/a.pem".into(),
+                private_key: "/a.key".into(),
+                client_ca_file: Some("/ca.pem".into()),
+            }),
         },
         log: LogConfig { format: LogFormat::Json, level: tracing::Level::DEBUG },
         event: EventConfig {
@@ -285,7 +290,7 @@ group = "readers"
             },
         ],
         warnings: Vec::new(),
-        secret_files: vec!["/k".into(), "/t".into()],
+        secret_files: vec!["/k".into(), "/t".into(), "/a.key".into()],
     };
     assert_eq!(config, expected);
 }

@@ -1,4 +1,5 @@
-//! Cuts an export into items: lines, or the elements of the list that a server's answer holds. Only one item is in memory.
+//! Cuts an export into items: lines, or the elements of the list that a server's answer holds. Only one item is in
+//! memory.
 
 use crate::record::scan::string_end;
 use std::io::{self, Read};

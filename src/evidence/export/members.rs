@@ -46,8 +46,8 @@ impl MemberComparison {
         }
     }
 
-    /// The paths of members that the event has otherwise than its original. Members that others have added do not count.
-    /// Nothing is compared of an event that another version of the agent has written.
+    /// The paths of members that the event has otherwise than its original. Members that others have added do not
+    /// count. Nothing is compared of an event that another version of the agent has written.
     pub(super) fn differing(
         &mut self,
         event: &Members,

@@ -215,8 +215,8 @@ fn custom(out: &mut EventBuffer, at: u64, label: &str, text: Option<&str>) {
     out.put(label);
 }
 
-/// Writes the first values of an event of the agent itself, as many as CEF has keys for: `cn1` to `cn3` for numbers, `cs2`
-/// to `cs5` for texts.
+/// Writes the first values of an event of the agent itself, as many as CEF has keys for: `cn1` to `cn3` for numbers,
+/// `cs2` to `cs5` for texts.
 fn named_values(fields: &Fields, out: &mut EventBuffer) {
     let (mut numbers, mut texts) = (1..=3, 2..=5);
     for (name, value) in &fields.0 {

@@ -98,10 +98,10 @@ impl<P: Destination> Delivery<'_, P> {
         };
         let mut unsettled = self.settle(events, outcomes, &sequence, by_item);
         let unproven = self.quarantine_poison(&mut unsettled)?;
-        if unsettled.accepted == count {
+        if unsettled.accepted == count && unsettled.proofs > 0 {
             work.suspect_other_half(refused_together);
         }
-        let is_unproven = !unproven.is_empty() && unsettled.accepted == 0;
+        let is_unproven = !unproven.is_empty() && unsettled.proofs == 0;
         let reason = unproven.first().map(|refusal| refusal.reason.clone());
         work.unproven.extend(unproven);
         match unsettled.fault {

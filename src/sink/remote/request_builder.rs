@@ -50,6 +50,11 @@ impl PendingEvent {
         self.entry().time_ms
     }
 
+    /// Whether it is an event of the agent itself, which always has an action of this kind.
+    pub(crate) fn is_about_agent(&self) -> bool {
+        self.entry().header_fields.action().starts_with("agent.")
+    }
+
     /// The encoded event without its LF.
     pub(crate) fn bytes(&self) -> &[u8] {
         let at = self.index as usize;

@@ -45,6 +45,8 @@ pub(super) struct RequestSequence {
 pub(super) struct UnsettledEvents {
     /// Number of events that the server has now.
     pub accepted: usize,
+    /// Number of those that show that it accepts audit events: the agent's own events have another form.
+    pub proofs: usize,
     pub retry: Vec<PendingEvent>,
     pub fault: Option<RetryReason>,
     pub refused: Vec<PendingRefusal>,
@@ -65,13 +67,15 @@ impl<P> Delivery<'_, P> {
             accepted: outcomes.iter().filter(is_there).count(),
             ..UnsettledEvents::default()
         };
-        self.circuit.on_accepted(unsettled.accepted, sequence.sent);
+        let there = events.iter().zip(&outcomes).filter(|(_, outcome)| is_there(outcome));
+        unsettled.proofs = there.filter(|(event, _)| !event.is_about_agent()).count();
+        self.circuit.on_accepted(unsettled.proofs, sequence.sent);
         // Events that were accepted in the same response count as sent after the refusal.
-        let refused = match unsettled.accepted {
+        let refused = match unsettled.proofs {
             0 => self.circuit.next_sequence(),
             _ => sequence.begun,
         };
-        let is_proven = unsettled.accepted > 0;
+        let is_proven = unsettled.proofs > 0;
         let refusal = |mut event: PendingEvent, reason| {
             let proven = is_proven || (1..sequence.accepted_before).contains(&event.first_refused);
             event.note_refusal(refused);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sink::outcome::Outcome;
-use crate::sink::{Batch, BatchEvent};
+use crate::sink::{Batch, BatchEvent, EventSeverity};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -367,6 +367,27 @@ fn f48_where_everything_is_refused_nothing_is_set_aside() {
     is_complete(&result, &server, 100);
     assert_eq!(result.quarantined, BTreeMap::new());
     assert!(server.requests.borrow().len() < 40, "{}", server.requests.borrow().len());
+}
+
+/// The agent's own events have another form: that they are accepted says nothing of audit events.
+#[test]
+fn f48_events_of_the_agent_prove_nothing() {
+    let server = ScriptedServer::default();
+    let refuses_audit = |_: &ScriptedServer, events: &[(u128, usize)]| {
+        each(events, |id| if id % 10 == 0 { Outcome::Delivered } else { poison() })
+    };
+    let result =
+        run_with(DeliverySettings { once: true, ..settings() }, &server, refuses_audit, async |messages| {
+            for number in 0..20 {
+                let from = u128::from(number) * 10;
+                let mut batch = batch(number, from..from + 10, |_| 100);
+                batch.events[0].header_fields = HeaderFields::new(EventSeverity::Info, "agent.heartbeat");
+                messages.send(Message::Batch(batch)).unwrap();
+            }
+            messages.send(Message::End).unwrap();
+        });
+    assert_eq!(result.quarantined, BTreeMap::new());
+    assert!(matches!(result.result, Some(SinkError::GaveUp { .. })), "{:?}", result.result);
 }
 
 #[test]

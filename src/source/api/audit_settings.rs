@@ -1,5 +1,5 @@
-//! Checks at start and each hour what a Data Center records: the coverage level of each area, the list of actions that are
-//! not recorded, and how long events are kept. An attacker may change them to hide what follows.
+//! Checks at start and each hour what a Data Center records: the coverage level of each area, the list of actions that
+//! are not recorded, and how long events are kept. An attacker may change them to hide what follows.
 
 use super::page::Route;
 use super::response::{self, ResponseClass, below};

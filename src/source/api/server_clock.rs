@@ -42,8 +42,8 @@ impl ServerClock {
         self.present_ms(now).max(now.ms)
     }
 
-    /// The earlier of both clocks. An old `Date` from a cache lowers this one only, unless the host's clock is behind as
-    /// well.
+    /// The earlier of both clocks. An old `Date` from a cache lowers this one only, unless the host's clock is behind
+    /// as well.
     pub(super) fn earliest_present_ms(&self, now: Now) -> i64 {
         (self.present_ms(now) - DATE_MS).min(now.ms)
     }

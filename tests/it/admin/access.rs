@@ -1,6 +1,7 @@
 //! Who may read what over which listener.
 
 use crate::rig::admin::{exchange, get, get_tcp, request};
+use crate::rig::certificates::Ca;
 use crate::rig::{Host, free_port};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -98,6 +99,41 @@ fn another_address_needs_a_token() {
     assert_eq!(get(&socket, "/metrics").unwrap().status, 200);
     assert!(!agent.stderr().contains("second-token"));
     assert_eq!(agent.stop(), 0);
+}
+
+#[test]
+fn a_certificate_of_the_client_is_as_good_as_a_token() {
+    let mut host = Host::new();
+    let (socket, port) = (host.admin(), free_port());
+    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.number));
+    let (servers, clients, others) = (Ca::new("servers"), Ca::new("clients"), Ca::new("others"));
+    let (certificate, key) = servers.write_pair(host.path("x").parent().unwrap(), "admin");
+    let client_ca = host.path("clients.pem");
+    fs::write(&client_ca, clients.pem()).unwrap();
+    host.root += &format!(
+        "admin.listen = \"{everywhere}\"\nadmin.certificate = {certificate:?}\nadmin.private_key = {key:?}\n\
+         admin.client_ca_file = {client_ca:?}\n"
+    );
+    host.audit_file(1, 10);
+    let mut agent = host.start();
+    agent.until_answer(&socket, "/readyz", "ready", |answer| answer.status == 200);
+    let ask = |client: rustls::ClientConfig| {
+        let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+        let connection = rustls::ClientConnection::new(client.into(), name).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(port.address()).unwrap());
+        exchange(&mut stream, &request("/metrics", "wiki.example.com", ""))
+    };
+    assert_eq!(ask(servers.client(Some(&clients))).unwrap().status, 200);
+    assert!(ask(servers.client(None)).is_err());
+    assert!(ask(servers.client(Some(&others))).is_err());
+    // Without TLS nothing is answered.
+    assert!(get_tcp(port.address(), "/metrics", "").is_err());
+    assert_eq!(agent.stop(), 0);
+    // A key without its certificate.
+    host.root = host.root.replace("admin.certificate", "#");
+    let refused = host.once();
+    assert_eq!(refused.code, 78, "{}", refused.stderr);
+    refused.logged("needs `certificate`, the path of a PEM file");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! What the endpoint says while a source or a sink fails.
 
 use crate::api::binary::{data_center, insert, quiet_data_center};
+use crate::auto::{self, AUDIT, AWAY};
 use crate::rig::admin::get;
 use crate::rig::collector::{Collector, Plain, Reply};
 use crate::rig::{Host, Writer, file_name};
 use std::fs;
+use std::process::Command;
 
 const SINK: &str = "{source=\"wiki\",sink=\"local\"}";
 
@@ -150,5 +152,73 @@ fn an_audit_api_is_counted() {
     assert!(value("caa_api_requests_total{source=\"wiki\",class=\"ok\"}") >= 2.0);
     assert!(value("caa_api_request_duration_seconds_count{source=\"wiki\"}") >= 2.0);
     assert_eq!(value("caa_api_throttled_seconds_total{source=\"wiki\"}"), 0.0);
+    assert_eq!(agent.stop(), 0);
+}
+
+#[test]
+fn a_fallback_to_the_api_is_counted() {
+    let (sim, mut host) = auto::confluence(auto::host);
+    let socket = host.admin();
+    auto::add_events(&sim, 0..5);
+    let mut agent = host.start();
+    let expect = |agent: &mut crate::rig::Agent, active: f64, switches: f64| {
+        agent.until_answer(&socket, "/metrics", "the active input and the switches", |answer| {
+            answer.metric("caa_source_fallback_active{source=\"wiki\"}") == Some(active)
+                && answer.metric("caa_source_switches_total{source=\"wiki\"}") == Some(switches)
+        })
+    };
+    agent.until_answer(&socket, "/metrics", "the files are read", |answer| {
+        answer.metric("caa_source_events_total{source=\"wiki\",input=\"file\"}") == Some(5.0)
+    });
+    expect(&mut agent, 0.0, 0.0);
+    auto::move_files(&sim, &host, AWAY);
+    expect(&mut agent, 1.0, 1.0);
+    auto::add_events(&sim, 5..10);
+    // The file is still open, so either input may be the first to have an event.
+    agent.until_answer(&socket, "/metrics", "all are counted once", |answer| {
+        let events =
+            |input| answer.metric(&format!("caa_source_events_total{{source=\"wiki\",input=\"{input}\"}}"));
+        events("file").zip(events("api")).is_some_and(|(files, api)| files + api == 10.0)
+    });
+    auto::move_files(&sim, &host, AUDIT);
+    let answer = expect(&mut agent, 0.0, 2.0);
+    // The two switches are events of the agent.
+    assert_eq!(answer.metric("caa_source_events_total{source=\"wiki\",input=\"agent\"}"), Some(2.0));
+    assert_eq!(agent.stop(), 0);
+}
+
+#[test]
+fn losses_and_the_last_reconcile_are_counted() {
+    let mut host = Host::new();
+    let socket = host.admin();
+    let (mut writer, file) = host.audit_file(1, 40);
+    let mut agent = host.start();
+    agent.until_answer(&socket, "/metrics", "all is committed", |answer| {
+        answer.metric("caa_ledger_entries{source=\"wiki\"}") == Some(40.0)
+    });
+    // An event is removed from the output, and `reconcile` finds that while the agent runs.
+    let output = fs::read_to_string(host.output()).unwrap();
+    let (_, rest) = output.split_once('\n').unwrap();
+    fs::write(host.output(), rest).unwrap();
+    let metrics = get(&socket, "/metrics").unwrap();
+    assert_eq!(metrics.metric("caa_reconcile_missing_events{sink=\"local\"}"), None);
+    let mut reconcile = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
+    let done = reconcile.args(["reconcile", "--config"]).arg(host.path("config.toml")).output().unwrap();
+    assert_eq!(done.status.code(), Some(1), "{}", String::from_utf8_lossy(&done.stdout));
+    let metrics = get(&socket, "/metrics").unwrap();
+    assert_eq!(metrics.metric("caa_reconcile_missing_events{sink=\"local\"}"), Some(1.0));
+    assert_eq!(metrics.metric("caa_reconcile_altered_events{sink=\"local\"}"), Some(0.0));
+    fs::write(host.output(), output).unwrap();
+    assert_eq!(agent.stop(), 0);
+
+    // The file goes while the agent is stopped: what was written to it since is not known.
+    writer.append(&file, 10);
+    fs::remove_file(&file.path).unwrap();
+    let next = writer.create(&file_name(6, 0));
+    writer.append(&next, 10);
+    let mut agent = host.start();
+    agent.until_answer(&socket, "/metrics", "the loss is counted", |answer| {
+        answer.metric("caa_source_losses_total{source=\"wiki\",class=\"deleted\"}") == Some(1.0)
+    });
     assert_eq!(agent.stop(), 0);
 }

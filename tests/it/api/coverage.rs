@@ -43,8 +43,8 @@ fn f75_lowered_coverage_is_reported() {
     assert_eq!(lowered(&polled).len(), 2);
 }
 
-/// An action on the deny list is not recorded, so a change of the list is reported. What was on it before the agent came
-/// is not.
+/// An action on the deny list is not recorded, so a change of the list is reported. What was on it before the agent
+/// came is not.
 #[test]
 fn f75_a_changed_denylist_is_reported() {
     let sim = Sim::data_center().unwrap();

@@ -7,8 +7,8 @@ use crate::simulator::sim::{Fault, RateHeaders};
 const SEEDS: u64 = 1_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Rows come, late, at one instant, alike in everything; pages are small and large; requests fail; the process dies: in the
-/// end each row was delivered once.
+/// Rows come, late, at one instant, alike in everything; pages are small and large; requests fail; the process dies: in
+/// the end each row was delivered once.
 #[test]
 fn a_random_server_and_a_naive_model() {
     let first = seed("a_random_server_and_a_naive_model");

@@ -27,7 +27,8 @@ fn records(host: &Host) -> Vec<Event> {
     events
 }
 
-/// Cut off in a record, then a hole of 1 TiB, then records: in the first of two files. To read the hole would take minutes.
+/// Cut off in a record, then a hole of 1 TiB, then records: in the first of two files. To read the hole would take
+/// minutes.
 #[test]
 fn f93_a_hole_is_not_read() {
     let host = Host::new();

@@ -98,6 +98,11 @@ pub fn metrics(aggs: &[Value]) -> impl Iterator<Item = &Value> {
     aggs.iter().filter(|agg| agg["schema"] == "metric" && agg["type"] != "count")
 }
 
+/// What a metric is called in a request.
+pub fn name(metric: &Value) -> String {
+    format!("metric {}", metric["id"].as_str().unwrap())
+}
+
 /// The outermost buckets, and the list without them.
 pub fn split_buckets(aggs: &[Value]) -> Option<(Value, Vec<Value>)> {
     let at = aggs.iter().position(|agg| agg["schema"] != "metric")?;
@@ -115,17 +120,15 @@ fn level(events: &[&Value], aggs: &[Value]) -> Value {
     let mut out = json!({"count": events.len()});
     for metric in metrics(aggs) {
         let field = metric["params"]["field"].as_str().unwrap();
-        match metric["type"].as_str().unwrap() {
-            "cardinality" => {
-                let all: BTreeSet<String> = events.iter().flat_map(|event| values(event, field)).collect();
-                out["cardinality"] = json!(all.len() as f64);
+        let all = events.iter().flat_map(|event| values(event, field));
+        out[name(metric)] = match metric["type"].as_str().unwrap() {
+            "cardinality" => json!(all.collect::<BTreeSet<String>>().len() as f64),
+            "max" if field == "@timestamp" => {
+                json!(events.iter().map(|event| time_ms(event)).max().map(|ms| ms as f64))
             }
-            "max" => {
-                assert_eq!(field, "@timestamp");
-                out["max"] = json!(events.iter().map(|event| time_ms(event)).max().unwrap_or(0) as f64);
-            }
+            "max" => json!(all.map(|value| value.parse::<f64>().unwrap()).reduce(f64::max)),
             other => panic!("a metric of type {other}"),
-        }
+        };
     }
     if let Some((bucket, rest)) = split_buckets(aggs) {
         let buckets = buckets(events, &bucket);

@@ -1,5 +1,5 @@
-//! The dashboards for Grafana. No Grafana can be had here: their form is compared with the types that Grafana publishes, and
-//! their queries are run by a real Prometheus (`prometheus.rs`).
+//! The dashboards for Grafana. No Grafana can be had here: their form is compared with the types that Grafana
+//! publishes, and their queries are run by a real Prometheus (`prometheus.rs`).
 
 use super::{read, root};
 use crate::rig::skip;

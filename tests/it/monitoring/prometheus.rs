@@ -87,8 +87,8 @@ impl Drop for Prometheus {
     }
 }
 
-/// The shipped rules with ranges of seconds and without waiting: a test cannot take a quarter of an hour. The thresholds and
-/// all names are those of the shipped ones, whose times promtool tests.
+/// The shipped rules with ranges of seconds and without waiting: a test cannot take a quarter of an hour. The
+/// thresholds and all names are those of the shipped ones, whose times promtool tests.
 fn hasty(rules: &str) -> String {
     let lines = rules.lines().map(|line| match line.trim_start().strip_prefix("for: ") {
         Some(_) => format!("{}for: 1s\n", &line[..line.len() - line.trim_start().len()]),

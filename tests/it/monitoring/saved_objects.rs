@@ -1,5 +1,6 @@
-//! The dashboards for OpenSearch Dashboards and Kibana. Neither can be had here. So the saved objects are checked for what
-//! refers to what, and each panel's aggregation is run by a real OpenSearch on events that the real agent delivered.
+//! The dashboards for OpenSearch Dashboards and Kibana. Neither can be had here. So the saved objects are checked for
+//! what refers to what, and each panel's aggregation is run by a real OpenSearch on events that the real agent
+//! delivered.
 
 use super::{expected, read, root};
 use crate::rig::opensearch::OpenSearch;
@@ -17,8 +18,7 @@ const DASHBOARDS: [&str; 6] = ["agent", "completeness", "exports", "logins", "ov
 const FIXTURES: u64 = 360;
 
 /// What the fixtures do not bring about: the agent's own events of these actions.
-const RARE: [&str; 9] = [
-    "agent.heartbeat",
+const RARE: [&str; 8] = [
     "agent.source.gap",
     "agent.source.switched",
     "agent.file.tampered",
@@ -162,36 +162,45 @@ fn deliver(server: &OpenSearch) -> Vec<Value> {
     let line = login.replace("\n        ", "") + "\n";
     append(&host.audit().join("20260103.00000.audit.log"), line.as_bytes());
     fs::write(host.path("city.mmdb"), mmdb::city()).unwrap();
-    host.root += &format!("[enrich]\ngeoip_city = {:?}\n", host.path("city.mmdb"));
-    host.remote = Some(format!("type = \"elasticsearch\"\nhosts = [\"http://127.0.0.1:{}\"]\n", server.port));
+    host.root +=
+        &format!("[heartbeat]\ninterval = \"1s\"\n[enrich]\ngeoip_city = {:?}\n", host.path("city.mmdb"));
+    host.remote = Some(format!(
+        "type = \"elasticsearch\"\nheartbeat = true\nhosts = [\"http://127.0.0.1:{}\"]\n",
+        server.port
+    ));
     let copy = host.path("copy.ndjson");
     host.more = format!("[[sink]]\nname = \"copy\"\ntype = \"file\"\npath = {copy:?}\n");
     let mut setup = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
     stdout_of(setup.args(["setup", "elasticsearch", "--config"]).arg(host.config()));
     let mut agent = host.start();
-    agent.until("the fixtures are delivered", || server.count(STREAM) >= FIXTURES);
+    agent.until("the fixtures and some heartbeats are delivered", || server.count(STREAM) > FIXTURES + 4);
     // With its last checkpoint of the ledger.
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     let text = fs::read_to_string(&copy).unwrap();
-    let mut events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(events.len() as u64 > FIXTURES, "{}", events.len());
-    for rare in RARE.map(|action| like_the_agent(&events, action)) {
+    let copies = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut events: Vec<Value> = copies.filter(|event| !is_own(event)).collect();
+    assert_eq!(events.len() as u64, FIXTURES);
+    let delivered = own_events(server);
+    let mut failing = like_the_agent(&delivered, "agent.heartbeat");
+    failing["confluence"]["audit"]["agent"]["problem"] = "the disk is full".into();
+    for rare in RARE.map(|action| like_the_agent(&delivered, action)).into_iter().chain([failing]) {
         server.request("POST", &format!("/{STREAM}/_doc"), &rare.to_string());
     }
-    events.extend(own_events(server, &events));
+    events.extend(own_events(server));
     assert_eq!(server.count(STREAM), events.len() as u64);
     events
 }
 
-/// Events of agents that only the server has: a file gets no heartbeats.
-fn own_events(server: &OpenSearch, copies: &[Value]) -> Vec<Value> {
+fn is_own(event: &Value) -> bool {
+    event["event"]["action"].as_str().is_some_and(|action| action.starts_with("agent."))
+}
+
+/// Events of agents, as the server has them: each sink has heartbeats of its own.
+fn own_events(server: &OpenSearch) -> Vec<Value> {
     server.count(STREAM);
     let search = json!({"size": 1000, "query": {"prefix": {"event.action": "agent."}}});
     let found = server.request("POST", &format!("/{STREAM}/_search"), &search.to_string());
-    let hits = found["hits"]["hits"].as_array().unwrap().iter().map(|hit| hit["_source"].clone());
-    let id = |event: &Value| event["event"]["id"].to_string();
-    let ids: BTreeSet<String> = copies.iter().map(id).collect();
-    hits.filter(|event| !ids.contains(&id(event))).collect()
+    found["hits"]["hits"].as_array().unwrap().iter().map(|hit| hit["_source"].clone()).collect()
 }
 
 /// An event of the agent with another action.
@@ -218,7 +227,7 @@ fn aggregations(aggs: &[Value]) -> Value {
     let mut request = json!({});
     for metric in expected::metrics(aggs) {
         let kind = metric["type"].as_str().unwrap();
-        request[kind] = json!({kind: {"field": metric["params"]["field"]}});
+        request[expected::name(metric)] = json!({kind: {"field": metric["params"]["field"]}});
     }
     if let Some((bucket, rest)) = expected::split_buckets(aggs) {
         let params = &bucket["params"];
@@ -250,8 +259,8 @@ fn simplified(answer: &Value, aggs: &[Value]) -> Value {
 fn level(answer: &Value, count: u64, aggs: &[Value]) -> Value {
     let mut out = json!({"count": count});
     for metric in expected::metrics(aggs) {
-        let kind = metric["type"].as_str().unwrap();
-        out[kind] = json!(answer[kind]["value"].as_f64().unwrap_or(f64::NAN));
+        let name = expected::name(metric);
+        out[&name] = json!(answer[&name]["value"].as_f64());
     }
     if let Some((_, rest)) = expected::split_buckets(aggs) {
         let buckets = answer["buckets"]["buckets"].as_array().unwrap().iter().map(|bucket| {

@@ -4,7 +4,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,7 +56,22 @@ impl Ca {
         builder.with_single_cert(vec![certificate.der().clone()], key).unwrap()
     }
 
-    /// Writes a certificate and its key to `<name>.pem` and `<name>.key`, as a renewal does: each whole, one after the other.
+    /// A client that trusts this CA, with a certificate of the `identity`'s CA, if there is one.
+    pub fn client(&self, identity: Option<&Ca>) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let Some(identity) = identity else { return builder.with_no_client_auth() };
+        let (certificate, key) = identity.leaf();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+    }
+
+    /// Writes a certificate and its key to `<name>.pem` and `<name>.key`, as a renewal does: each whole, one after the
+    /// other.
     pub fn write_pair(&self, dir: &Path, name: &str) -> (PathBuf, PathBuf) {
         let (certificate, key) = self.issue();
         let paths = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));

@@ -7,9 +7,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
 
-/// A port of 127.0.0.1 that no other test and no connection gets while this lives, although nobody may listen at it: there
-/// connections are refused. A server that allows its address to be used again (`SO_REUSEADDR`), as all of them do, may
-/// listen and stop as often as it likes.
+/// A port of 127.0.0.1 that no other test and no connection gets while this lives, although nobody may listen at it:
+/// there connections are refused. A server that allows its address to be used again (`SO_REUSEADDR`), as all of them
+/// do, may listen and stop as often as it likes.
 pub struct Port {
     pub number: u16,
     _bound: OwnedFd,
@@ -39,8 +39,8 @@ impl Port {
     }
 }
 
-/// Listens where somebody did before: a process that any test has just forked has that one's socket too, until it runs its
-/// own program.
+/// Listens where somebody did before: a process that any test has just forked has that one's socket too, until it runs
+/// its own program.
 pub fn listen_again<T>(listen: impl Fn() -> io::Result<T>) -> T {
     let mut listening = None;
     until(SOON, "the port is left", || match listen() {

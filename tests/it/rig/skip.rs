@@ -3,8 +3,8 @@
 /// Names what may be skipped, `NAME: REASON` on each line. `.ci/run` sets it.
 pub(crate) const ALLOWED: &str = "CI_SKIPS";
 
-/// Reports that a test, or a part of it, cannot run here. Under `CI=true` that fails the test, unless `.ci/run` names it.
-/// `name` is what the test needs and this machine does not have.
+/// Reports that a test, or a part of it, cannot run here. Under `CI=true` that fails the test, unless `.ci/run` names
+/// it. `name` is what the test needs and this machine does not have.
 #[track_caller]
 pub(crate) fn skip(name: &str, reason: &str) {
     let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");

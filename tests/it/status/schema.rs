@@ -3,7 +3,8 @@
 use super::*;
 use std::collections::BTreeSet;
 
-/// The member names of a value with their paths. Elements of a list share one path, and so do the areas of the coverage.
+/// The member names of a value with their paths. Elements of a list share one path, and so do the areas of the
+/// coverage.
 fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) if path != "sources[].coverage" => {
@@ -36,9 +37,14 @@ fn the_json_has_the_documented_members() {
     });
     fs::write(&file.path, b"").unwrap();
     writer.append(&file, 1);
+    let reconciled = "{\"local\":{\"at_ms\":1795950000000,\"missing\":3,\"altered\":1}}";
+    fs::write(with_file.state().join("reconcile.json"), reconciled).unwrap();
     let healthy = until_status(&with_file, &mut agent, "a change is shown", |status| {
         !status["sources"][0]["changes"].as_array().is_none_or(Vec::is_empty)
     });
+    let sink = &healthy["sources"][0]["sinks"][0];
+    assert_eq!(sink["health"], "warning", "{sink}");
+    assert!(sink["warnings"][0].as_str().unwrap().contains("3 missing and 1 altered"), "{sink}");
     let (host, ..) = with_dead_server();
     let mut failing_agent = host.start();
     let failing = until_status(&host, &mut failing_agent, "it fails", |status| status["health"] == "failure");
