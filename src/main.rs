@@ -39,7 +39,8 @@ fn prevent_core_dumps() {
 }
 
 fn dispatch(cli: Cli) -> u8 {
-    let colour = io::stdout().is_terminal() && !cli.no_color && std::env::var_os("NO_COLOR").is_none();
+    let wants_colour = !cli.no_color && std::env::var_os("NO_COLOR").is_none();
+    let colour = wants_colour && io::stdout().is_terminal();
     match cli.command {
         Command::Run(args) => run_agent(&args),
         Command::Convert(args) => convert_files(&args),
@@ -47,7 +48,7 @@ fn dispatch(cli: Cli) -> u8 {
             let out = OptionalOutput::new(io::stdout().lock());
             printed(check::check(&args.options, args.fast, colour, &mut { out }))
         }
-        Command::Status(args) => show_status(&args, colour),
+        Command::Status(args) => show_status(&args, wants_colour),
         Command::State(args) => state_command(&args),
         Command::Quarantine(args) => quarantine_command(&args),
         Command::Reconcile(args) => printed(reconcile::reconcile(&args, &mut io::stdout().lock())),
@@ -136,12 +137,18 @@ fn state_command(args: &StateCommand) -> u8 {
     }
 }
 
-fn show_status(args: &StatusArgs, colour: bool) -> u8 {
-    let view = status::View { json: args.json, colour, is_terminal: io::stdout().is_terminal() };
+fn show_status(args: &StatusArgs, wants_colour: bool) -> u8 {
+    let is_terminal = io::stdout().is_terminal();
+    let view = status::View {
+        json: args.json,
+        colour: wants_colour && is_terminal,
+        error_colour: wants_colour && io::stderr().is_terminal(),
+        is_terminal,
+    };
     let out = &mut io::stdout().lock();
     match config::admin_endpoint(args) {
-        Ok(admin) if args.watch => printed(status::watch(&admin, view, out)),
-        Ok(admin) => printed(status::show(&admin, view, out)),
+        Ok(endpoint) if args.watch => printed(status::watch(&endpoint, view, out)),
+        Ok(endpoint) => printed(status::show(&endpoint, view, out)),
         Err(errors) => refuse(&errors),
     }
 }

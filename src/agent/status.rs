@@ -13,6 +13,7 @@ use crate::quarantine::Tally;
 use crate::status::{
     Activity, Fallback, Health, LedgerStatus, SCHEMA_VERSION, SourceStatus, Status, page, words,
 };
+use crate::telemetry::escape::escape;
 use crate::telemetry::heartbeat;
 use history::{History, Recent};
 use hyper::StatusCode;
@@ -105,7 +106,8 @@ impl Observed {
             .filter_map(|source| {
                 let health = source.flow.health.get();
                 let reason = health.problems().or((!health.was_healthy).then(|| "starting".to_owned()))?;
-                Some(format!("{}: {reason}\n", source.name))
+                // It may have an excerpt of what a server answered.
+                Some(format!("{}: {}\n", source.name, escape(&reason)))
             })
             .collect();
         match reasons.is_empty() {

@@ -1,6 +1,7 @@
 //! The command `check`: whether the agent can work on this host, and how to fix what prevents it. It opens
 //! nothing for writing.
 
+mod admin;
 mod api;
 mod elasticsearch;
 mod enrich;
@@ -62,6 +63,7 @@ fn findings(options: &Options, fast: bool, report: &mut CheckReport) -> io::Resu
             api::check(&format!("source {}", source.name), config, report)?;
         }
     }
+    admin::check(&config.admin, &config.state_dir, report)?;
     enrich::geoip(&config.enrich, report)?;
     enrich::cloud(&config.enrich, report)?;
     writing::state_dir(&config.state_dir, report)?;

@@ -2,7 +2,7 @@
 
 use super::admin_client;
 use super::verdict::{self, painted};
-use crate::config::AdminConfig;
+use crate::config::AdminEndpoint;
 use crate::exit;
 use crate::status::words::{self, since, sink_facts, source_facts, summary};
 use crate::status::{Health, Problem, Status};
@@ -24,23 +24,26 @@ const CLEAR_REST: &str = "\x1b[J";
 #[derive(Clone, Copy)]
 pub struct View {
     pub json: bool,
+    /// Of standard output.
     pub colour: bool,
+    /// Of standard error, where it says why no agent answers.
+    pub error_colour: bool,
     pub is_terminal: bool,
 }
 
 /// Prints the status. `Ok` is the exit code: 0, 1 if something fails, or 75 if no agent answers.
-pub fn show(admin: &AdminConfig, view: View, out: &mut impl Write) -> io::Result<u8> {
-    match runtime()?.block_on(fetch(admin)) {
+pub fn show(endpoint: &AdminEndpoint, view: View, out: &mut impl Write) -> io::Result<u8> {
+    match runtime()?.block_on(fetch(endpoint)) {
         Ok((status, json)) => print(&status, &json, view, out),
         Err(reason) => {
-            print_unreachable(&reason, view, &mut io::stderr());
+            print_unreachable(&reason, view.error_colour, &mut io::stderr());
             Ok(exit::TRY_AGAIN)
         }
     }
 }
 
 /// Prints the status again and again, on a terminal in place, until SIGINT or SIGTERM. The exit code is 0.
-pub fn watch(admin: &AdminConfig, view: View, out: &mut impl Write) -> io::Result<u8> {
+pub fn watch(endpoint: &AdminEndpoint, view: View, out: &mut impl Write) -> io::Result<u8> {
     runtime()?.block_on(async {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -53,14 +56,14 @@ pub fn watch(admin: &AdminConfig, view: View, out: &mut impl Write) -> io::Resul
         tokio::pin!(stop);
         loop {
             let fetched = tokio::select! {
-                fetched = fetch(admin) => fetched,
+                fetched = fetch(endpoint) => fetched,
                 () = &mut stop => break,
             };
             let mut shown = Vec::new();
             match fetched {
                 Ok((status, json)) => drop(print(&status, &json, view, &mut shown)?),
-                Err(reason) if view.json => print_unreachable(&reason, view, &mut io::stderr()),
-                Err(reason) => print_unreachable(&reason, view, &mut shown),
+                Err(reason) if view.json => print_unreachable(&reason, view.error_colour, &mut io::stderr()),
+                Err(reason) => print_unreachable(&reason, view.colour, &mut shown),
             }
             redraw(&String::from_utf8_lossy(&shown), view, out)?;
             tokio::select! {
@@ -87,8 +90,8 @@ fn redraw(text: &str, view: View, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// A standard error that is closed is not a failure.
-fn print_unreachable(reason: &str, view: View, out: &mut impl Write) {
-    let _ = verdict::print(out, view.colour, Health::Failure, &format!("agent: {reason}"));
+fn print_unreachable(reason: &str, colour: bool, out: &mut impl Write) {
+    let _ = verdict::print(out, colour, Health::Failure, &format!("agent: {reason}"));
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -96,8 +99,8 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 /// The status and its JSON. The error is for a person.
-async fn fetch(admin: &AdminConfig) -> Result<(Status, String), String> {
-    let answer = admin_client::get(admin, "/status").await?;
+async fn fetch(endpoint: &AdminEndpoint) -> Result<(Status, String), String> {
+    let answer = admin_client::get(endpoint, "/status").await?;
     if !answer.status.is_success() {
         let body = answer.body.trim();
         return Err(format!(
@@ -169,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_terminal_is_written_over_and_a_pipe_is_not() {
-        let view = View { json: false, colour: false, is_terminal: true };
+        let view = View { json: false, colour: false, error_colour: false, is_terminal: true };
         let mut out = Vec::new();
         redraw("one\ntwo\n", view, &mut out).unwrap();
         let expected = "\x1b[Hone\x1b[K\ntwo\x1b[K\n\x1b[K\nEvery 2 s, until Ctrl-C.\x1b[J\n";

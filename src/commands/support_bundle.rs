@@ -11,7 +11,7 @@ use super::state;
 use super::{check, layout};
 use crate::cli::{CONFIG_PATH, Options, SupportBundleArgs};
 use crate::clock;
-use crate::config::{self, Config};
+use crate::config::{self, AdminEndpoint, Config};
 use crate::exit;
 use crate::record::time;
 use crate::telemetry::escape::{escape, escape_path};
@@ -45,6 +45,7 @@ struct Gathering<'a> {
     config_file: PathBuf,
     /// The defaults, if it is wrong: `check.txt` says what.
     config: Config,
+    endpoint: AdminEndpoint,
     secrets: Secrets,
 }
 
@@ -101,16 +102,18 @@ impl Gathering<'_> {
         let config_file = args.config.clone().unwrap_or_else(|| CONFIG_PATH.into());
         let options = Options { config: Some(config_file.clone()), ..Options::default() };
         let mut config = config::load_file(&options).unwrap_or_default();
-        if config.admin.socket.is_none() && config.admin.listen.is_none() {
-            config.admin.socket = Some(config::ADMIN_SOCKET.into());
-        }
+        let endpoint = AdminEndpoint::new(config.admin.clone(), args.config.as_deref());
+        config.admin = endpoint.admin.clone();
         let mut secrets = Secrets::default();
         config.secret_files.iter().for_each(|file| secrets.add_file(file));
+        // A wrong configuration names files of secrets too.
+        let text = std::fs::read(&config_file).unwrap_or_default();
+        secrets.add_files_of(&String::from_utf8_lossy(&text));
         let credentials = config_file.parent().map(|directory| directory.join(CREDENTIALS));
         for file in credentials.into_iter().flat_map(std::fs::read_dir).flatten().flatten() {
             secrets.add_file(&file.path());
         }
-        Gathering { args, config_file, config, secrets }
+        Gathering { args, config_file, config, endpoint, secrets }
     }
 
     /// The error says why there is nothing.
@@ -140,7 +143,7 @@ impl Gathering<'_> {
     fn ask(&self, path: &str) -> Result<String, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        runtime.block_on(admin_client::get(&self.config.admin, path)).map(|answer| answer.body)
+        runtime.block_on(admin_client::get(&self.endpoint, path)).map(|answer| answer.body)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::access;
 use crate::cli::{CONFIG_PATH, Options, StatusArgs};
 
 /// Where systemd's `RuntimeDirectory` puts the admin socket of the service.
-pub(crate) const ADMIN_SOCKET: &str = "/run/confluence-audit-agent/admin.sock";
+const ADMIN_SOCKET: &str = "/run/confluence-audit-agent/admin.sock";
 /// Name of the one source that options alone make.
 const SOURCE_NAME: &str = "confluence";
 
@@ -71,8 +71,30 @@ pub fn state_dir(location: &crate::cli::StateLocation) -> Result<PathBuf, Config
     }
 }
 
+/// The admin endpoint that a command asks.
+pub struct AdminEndpoint {
+    pub admin: AdminConfig,
+    /// The configuration that the agent there must have. `None`: any.
+    pub config_file: Option<PathBuf>,
+}
+
+impl AdminEndpoint {
+    /// The endpoint of a configuration, and the socket of the service if it names none. Another agent may have that
+    /// one: `asked` is the file that somebody has named.
+    pub fn new(admin: AdminConfig, asked: Option<&Path>) -> AdminEndpoint {
+        // The commands speak no TLS.
+        match admin.socket.is_none() && (admin.listen.is_none() || admin.tls.is_some()) {
+            true => AdminEndpoint {
+                admin: AdminConfig { socket: Some(ADMIN_SOCKET.into()), ..admin },
+                config_file: asked.map(Path::to_owned),
+            },
+            false => AdminEndpoint { admin, config_file: None },
+        }
+    }
+}
+
 /// The admin endpoint that `status` asks.
-pub fn admin_endpoint(args: &StatusArgs) -> Result<AdminConfig, ConfigErrors> {
+pub fn admin_endpoint(args: &StatusArgs) -> Result<AdminEndpoint, ConfigErrors> {
     let admin = match &args.socket {
         Some(path) => AdminConfig { socket: Some(path.clone()), ..AdminConfig::default() },
         None => {
@@ -81,9 +103,7 @@ pub fn admin_endpoint(args: &StatusArgs) -> Result<AdminConfig, ConfigErrors> {
                 .admin
         }
     };
-    // `status` speaks no TLS.
-    let none = admin.socket.is_none() && (admin.listen.is_none() || admin.tls.is_some());
-    Ok(if none { AdminConfig { socket: Some(ADMIN_SOCKET.into()), ..admin } } else { admin })
+    Ok(AdminEndpoint::new(admin, args.config.as_deref()))
 }
 
 /// The word after `--format`.
@@ -416,6 +436,25 @@ type = "stdout"
         let path = path.to_str().unwrap();
         assert!(load(&options(&["--config", path])).unwrap_err().to_string().contains("add a `[[sink]]`"));
         assert_eq!(config(&["--config", path, "--sink", "stdout"]).sinks.len(), 1);
+    }
+
+    #[test]
+    fn at_the_socket_of_the_service_only_the_named_configuration_is_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("second.toml");
+        let endpoint = |admin: &str, named: bool| {
+            std::fs::write(&path, format!("{admin}\n{FILE}")).unwrap();
+            let config = path.to_str().unwrap();
+            let option = if named { ["--config", config] } else { ["--socket", "/s"] };
+            let cli = crate::cli::Cli::try_parse_from(["agent", "status"].iter().chain(&option)).unwrap();
+            let crate::cli::Command::Status(args) = cli.command else { panic!("not status") };
+            let AdminEndpoint { admin, config_file } = admin_endpoint(&args).unwrap();
+            (admin.socket, config_file)
+        };
+        assert_eq!(endpoint("", true), (Some(ADMIN_SOCKET.into()), Some(path.clone())));
+        assert_eq!(endpoint("admin.socket = \"/r/a.sock\"", true), (Some("/r/a.sock".into()), None));
+        assert_eq!(endpoint("admin.listen = \"127.0.0.1:9640\"", true), (None, None));
+        assert_eq!(endpoint("", false), (Some("/s".into()), None));
     }
 
     #[test]

@@ -159,6 +159,7 @@ fn admin_keys(table: &mut Table, admin: &mut AdminConfig) {
 fn admin_tls(table: &mut Table, admin: &mut AdminConfig) {
     let certificate = table.path("certificate", "/etc/confluence-audit-agent/admin.pem");
     let private_key = table.path("private_key", "/etc/confluence-audit-agent/admin.key");
+    table.problems.secret_files.borrow_mut().extend(private_key.clone());
     let client_ca_file = table.path("client_ca_file", "/etc/ssl/company-ca.pem");
     for (key, lacking) in
         [("certificate", "private_key"), ("private_key", "certificate"), ("client_ca_file", "certificate")]

@@ -17,8 +17,7 @@ mod typed;
 pub mod units;
 mod words;
 
-pub(crate) use args::ADMIN_SOCKET;
-pub use args::{admin_endpoint, format_kind, load, load_file, state_dir};
+pub use args::{AdminEndpoint, admin_endpoint, format_kind, load, load_file, state_dir};
 pub use checked::*;
 pub use errors::{ConfigError, ConfigErrors};
 pub use remote::*;

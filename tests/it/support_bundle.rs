@@ -29,7 +29,10 @@ fn programs(host: &Host) -> PathBuf {
     );
     let names = ["variable", "credential", "of-a-file", "header", "inline", "file", "of-systemd"];
     let log: String = names.iter().map(|name| format!("a line with {MARK}-{name} in it\n")).collect();
-    let journalctl = format!("#!/bin/sh\ncat <<'END'\n{log}END\n");
+    // The journal has what the agent prints too: with a sink `stdout` that is its audit events.
+    let printed =
+        "case \"$*\" in\n*_TRANSPORT=journal*) ;;\n*) echo 'an audit event on standard output' ;;\nesac";
+    let journalctl = format!("#!/bin/sh\n{printed}\ncat <<'END'\n{log}END\n");
     for (name, text) in [("systemctl", systemctl), ("journalctl", journalctl)] {
         fs::write(dir.join(name), text).unwrap();
         fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).unwrap();
@@ -120,6 +123,7 @@ fn a_bundle_of_a_running_agent_has_all_parts_and_no_secret() {
     for (name, text) in expected {
         assert!(files[name].contains(text), "{name}: {}", files[name]);
     }
+    assert!(!files["log.txt"].contains("an audit event"), "{}", files["log.txt"]);
     assert!(!run.stdout.contains(MARK) && !run.stderr.contains(MARK));
 }
 
@@ -147,6 +151,8 @@ fn a_bundle_without_an_agent_says_what_is_missing() {
             !text.contains(&format!("{MARK}-misspelt")) && !text.contains(&format!("{MARK}-half")),
             "{text}"
         );
+        // The files of secrets are known although the configuration is wrong.
+        assert!(!text.contains(&format!("{MARK}-file")), "{text}");
     }
 }
 

@@ -81,7 +81,7 @@ pub(super) fn quarantine(state_dir: &Path, report: &mut CheckReport) -> io::Resu
 }
 
 /// Whether a running agent holds the lock. If the lock cannot be examined: no.
-fn is_locked(dir: &Path) -> bool {
+pub(super) fn is_locked(dir: &Path) -> bool {
     let Ok(file) = File::open(dir.join(LOCK_FILE)) else {
         return false;
     };

@@ -10,8 +10,8 @@ use url::Url;
 #[rustfmt::skip]
 const SHOWN: &[&str] = &[
     "acknowledge", "acknowledge_timeout", "address", "admin", "app_name", "batch_bytes", "batch_events",
-    "batch_wait", "body", "body_bytes_max", "brokers", "bytes_max", "ca_file", "checkpoint_interval",
-    "client_certificate", "client_id", "client_key", "cloud_id", "cloud_metadata", "compression", "concurrency",
+    "batch_wait", "body", "body_bytes_max", "brokers", "bytes_max", "ca_file", "certificate", "checkpoint_interval",
+    "client_ca_file", "client_certificate", "client_id", "cloud_id", "cloud_metadata", "compression", "concurrency",
     "connect_timeout", "data_stream", "dcr_immutable_id", "deleted_age_max", "deleted_bytes_max",
     "deleted_files_max", "drop_self_polls", "endpoint", "enrich", "event", "facility", "file_error_timeout",
     "file_lag_timeout", "file_recovery_timeout", "files", "first_byte_timeout", "format", "framing", "gateway",
@@ -30,6 +30,9 @@ const SHOWN: &[&str] = &[
 /// Keys that hold a secret, or say where it is found.
 const SECRET: &[&str] =
     &["api_key", "client_secret", "password", "personal_access_token", "signing_key", "token"];
+
+/// Keys whose values are paths of files with private keys.
+const KEY_FILES: &[&str] = &["client_key", "private_key"];
 
 /// Where a secret is found. The name of a variable or of a credential is shown if it is not longer than this: it may be
 /// the secret itself, put into the wrong place.
@@ -50,6 +53,7 @@ fn shown_table(table: &Table, secrets: &mut Secrets) -> Table {
     let shown = table.iter().map(|(key, value)| {
         let value = match key.as_str() {
             "headers" => headers(value, secrets),
+            key if KEY_FILES.contains(&key) => key_file(value, secrets),
             key if SECRET.contains(&key) => secret(value, secrets),
             key if SHOWN.contains(&key) => shown_value(value, secrets),
             _ => removed(value, secrets),
@@ -67,6 +71,14 @@ fn shown_value(value: &Value, secrets: &mut Secrets) -> Value {
         }
         Value::Table(table) => Value::Table(shown_table(table, secrets)),
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => value.clone(),
+    }
+}
+
+/// A path. A private key in its place is not shown.
+fn key_file(value: &Value, secrets: &mut Secrets) -> Value {
+    match value {
+        Value::String(path) if Path::new(path).is_absolute() => value.clone(),
+        _ => removed(value, secrets),
     }
 }
 
@@ -169,7 +181,7 @@ mod tests {
             let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.contains([' ', '`'])) else {
                 continue;
             };
-            let lists = [SHOWN, SECRET].iter().filter(|list| list.contains(&key)).count();
+            let lists = [SHOWN, SECRET, KEY_FILES].iter().filter(|list| list.contains(&key)).count();
             assert_eq!(lists + usize::from(key == "headers"), 1, "{key}");
             keys += 1;
         }
@@ -216,6 +228,8 @@ mod tests {
             r#"address = "user:SECRET@host:514""#,
             "unknown = '''\nSECRET\n'''",
             r#"api_key = ["SECRET"]"#,
+            r#"private_key = "-----BEGIN PRIVATE KEY-----\nSECRET""#,
+            r#"client_key = ["/k", "SECRET"]"#,
         ];
         for text in
             places.map(|text| format!("[[sink]]\n{text} # SECRET\n# SECRET\n[section]\nx = \"SECRET\""))

@@ -89,10 +89,19 @@ fn end_of(from: Option<impl Read>) -> String {
     String::from_utf8_lossy(&bytes[start..]).into_owned()
 }
 
-/// The log of the last hour.
+/// The log of the last hour. What the agent printed is left out: with a sink `stdout` that is audit events.
 pub(super) fn log(unit: &str) -> Result<String, String> {
-    let arguments =
-        ["--unit", unit, "--since", "-1h", "--output", "short-iso-precise", "--no-pager", "--quiet"];
+    let arguments = [
+        "--unit",
+        unit,
+        "--since",
+        "-1h",
+        "--output",
+        "short-iso-precise",
+        "--no-pager",
+        "--quiet",
+        "_TRANSPORT=journal",
+    ];
     let log = output_of("journalctl", &arguments)?;
     match log.trim().is_empty() {
         true => {

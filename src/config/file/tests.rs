@@ -290,7 +290,7 @@ group = "readers"
             },
         ],
         warnings: Vec::new(),
-        secret_files: vec!["/k".into(), "/t".into()],
+        secret_files: vec!["/k".into(), "/t".into(), "/a.key".into()],
     };
     assert_eq!(config, expected);
 }

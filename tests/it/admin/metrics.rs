@@ -152,7 +152,7 @@ fn a_running_agent_exposes_what_it_does() {
     ] {
         assert!(value(series) > 0.0, "{series}");
     }
-    // A record that cannot be read, and a file that goes before it is read, are counted.
+    // A record that cannot be read is counted.
     writer.append(&file, 1);
     crate::rig::append(&file.path, b"no JSON\n");
     agent.until_answer(&socket, "/metrics", "the unreadable record is counted", |answer| {

@@ -1,6 +1,7 @@
 //! The admin endpoint and the metrics of the real binary.
 
 mod access;
+mod check;
 mod hostile;
 mod idle;
 mod metrics;

@@ -80,10 +80,9 @@ fn what_is_in_quarantine_is_counted_now_and_after_a_restart() {
 }
 
 #[test]
-fn files_that_cannot_be_read_and_files_that_go_are_counted() {
+fn a_directory_that_cannot_be_read_is_counted() {
     let mut host = Host::poll_only();
     let socket = host.admin();
-    host.set("deleted_files_max", "0");
     fs::remove_dir_all(host.audit()).unwrap();
     let mut agent = host.start();
     let unready = agent.until_answer(&socket, "/readyz", "not ready", |answer| answer.status == 503);
@@ -99,6 +98,37 @@ fn files_that_cannot_be_read_and_files_that_go_are_counted() {
         answer.metric("caa_source_healthy{source=\"wiki\"}") == Some(1.0)
     });
     assert_eq!(agent.stop(), 0);
+}
+
+#[test]
+fn a_file_that_is_deleted_unread_is_counted_with_its_bytes() {
+    let mut host = Host::poll_only();
+    let (mut agent, waiting) = host.start_with_unread_file();
+    let (socket, bytes) = (host.path("admin.sock"), fs::metadata(&waiting).unwrap().len() as f64);
+    fs::remove_file(&waiting).unwrap();
+    let lost = |class: &str| format!("{{source=\"wiki\",class=\"{class}\"}}");
+    let answer = agent.until_answer(&socket, "/metrics", "the loss is counted", |answer| {
+        answer.metric(&format!("caa_source_losses_total{}", lost("deleted"))) == Some(1.0)
+    });
+    assert_eq!(answer.metric(&format!("caa_source_lost_bytes_total{}", lost("deleted"))), Some(bytes));
+    assert_eq!(answer.metric(&format!("caa_source_losses_total{}", lost("rewritten"))), Some(0.0));
+}
+
+/// What a server answers may have control characters; a terminal shows the reasons as they are.
+#[test]
+fn the_reasons_have_no_control_characters() {
+    let collector = Collector::start(Plain);
+    collector.refuse_with(Some(Reply::new(403, "\x1b[2Jno \u{202e}way\x07")));
+    let lines = format!("type = \"http\"\nurl = \"{}/\"\nbatch_wait = \"100ms\"\n", collector.url());
+    let (mut host, mut writer, file) = Host::with_sink(lines);
+    let socket = host.admin();
+    collector.refuse(|_| true);
+    writer.append(&file, 5);
+    let mut agent = host.start();
+    let unready = agent.until_answer(&socket, "/readyz", "not ready", |answer| answer.body.contains("way"));
+    let is_safe = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
+    assert!(unready.body.chars().all(is_safe), "{:?}", unready.body);
+    assert!(unready.body.contains("\\u{1b}[2Jno \\u{202e}way\\u{7}"), "{}", unready.body);
 }
 
 #[test]

@@ -85,6 +85,27 @@ impl Host {
         self.source = lines.map(|line| format!("{line}\n")).collect();
     }
 
+    /// Starts an agent that prints, and reads no further than into its first file, because nobody takes what it prints.
+    /// The second file waits. Its path is returned; if it is deleted, it is not held open.
+    pub fn start_with_unread_file(&mut self) -> (Agent, PathBuf) {
+        let socket = self.admin();
+        self.set("deleted_files_max", "0");
+        self.stdout = true;
+        let (mut writer, first) = self.audit_file(3, 1);
+        let mut command = self.command(&[], &[]);
+        command.stdout(Stdio::piped());
+        let mut agent = self.spawn(command);
+        agent.until_answer(&socket, "/readyz", "ready", |answer| answer.status == 200);
+        // More than may be on its way to a sink.
+        writer.append(&first, 3_000);
+        let waiting = writer.create(&file_name(5, 1));
+        writer.append(&waiting, 100);
+        agent.until_answer(&socket, "/metrics", "both files wait", |answer| {
+            answer.metric("caa_source_backlog_files{source=\"wiki\"}") == Some(2.0)
+        });
+        (agent, waiting.path.clone())
+    }
+
     /// Neither inotify nor linemux: sweeps alone, each 100 ms.
     pub fn poll_only() -> Host {
         let mut host = Host::new();

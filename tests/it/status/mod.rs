@@ -7,7 +7,7 @@ mod schema;
 use crate::rig::admin::get;
 use crate::rig::agent::Once;
 use crate::rig::collector::{Collector, Plain};
-use crate::rig::{Agent, Host, LogFile, SOON, Writer, free_port, skip, until};
+use crate::rig::{Agent, Host, LogFile, SOON, Writer, free_port, skip, until, unwrap_lines};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
@@ -250,6 +250,17 @@ fn a_terminal_gets_colours_unless_they_are_unwanted() {
     assert!(in_terminal("", &[]).contains("\x1b[32mok      \x1b[0m source wiki"), "{}", in_terminal("", &[]));
     assert!(!in_terminal("--no-color", &[]).contains('\x1b'));
     assert!(!in_terminal("", &[("NO_COLOR", "1")]).contains('\x1b'));
+    // Each output has the colours that it can show.
+    let (nobody, errors) = (format!("{BINARY} status --socket /no/such/socket"), host.path("errors"));
+    let in_terminal = |call: String| {
+        let mut command = Command::new("script");
+        command.args(["-qec", &call, "/dev/null"]).env_remove("NO_COLOR").stdin(Stdio::null());
+        output(&mut command).stdout
+    };
+    in_terminal(format!("{nobody} 2> {}", errors.display()));
+    let errors = fs::read_to_string(errors).unwrap();
+    assert!(errors.starts_with("failure  agent: no agent answers"), "{errors:?}");
+    assert!(in_terminal(format!("{nobody} > /dev/null")).contains("\x1b[31mfailure \x1b[0m agent: "));
     let call = format!("timeout -s INT 1 {BINARY} status --watch --socket {}", socket(&host).display());
     let shown = output(Command::new("script").args(["-qec", &call, "/dev/null"]).stdin(Stdio::null())).stdout;
     assert!(
@@ -258,9 +269,36 @@ fn a_terminal_gets_colours_unless_they_are_unwanted() {
     );
 }
 
-/// A switch of a source is in its status, and stays there.
+/// A file that goes before it is read is a gap: a loss, with its bytes, in each view.
 #[test]
 fn gaps_and_losses_are_shown() {
+    let mut host = Host::poll_only();
+    let (mut agent, waiting) = host.start_with_unread_file();
+    let bytes = fs::metadata(&waiting).unwrap().len();
+    let found = until_status(&host, &mut agent, "it is well", |status| status["health"] == "ok");
+    assert_eq!(found["sources"][0]["lost_bytes"], 0);
+    fs::remove_file(&waiting).unwrap();
+    let found = until_status(&host, &mut agent, "the loss is shown", |status| {
+        status["sources"][0]["lost_bytes"].as_u64() == Some(bytes)
+    });
+    let source = &found["sources"][0];
+    assert_eq!(source["changes"][0]["action"], "agent.source.gap");
+    assert_eq!((source["health"].as_str(), found["health"].as_str()), (Some("warning"), Some("warning")));
+    assert!(source["warnings"].to_string().contains("deleted or changed before they were read"), "{source}");
+    let shown = status(&host, &[]);
+    let printed = unwrap_lines(&shown.stdout);
+    assert_eq!(shown.code, 0, "{printed}");
+    assert!(
+        printed.contains("warning  source wiki: ") && printed.contains("deleted or changed before"),
+        "{printed}"
+    );
+    let page = get(&socket(&host), "/").unwrap().body;
+    assert!(page.contains("deleted or changed before they were read"), "{page}");
+}
+
+/// A notice of a source is among its changes, and stays there.
+#[test]
+fn an_edit_of_a_file_is_among_the_changes() {
     let mut host = Host::new();
     host.admin();
     let (mut writer, file) = host.audit_file(8, 200);
