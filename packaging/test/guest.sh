@@ -194,7 +194,7 @@ has_an_admin_socket() {
     assert_equal "socket" "$(stat -c '%a %U %G' $socket)" "660 $name $name"
     assert_succeeds "another user does not reach it" sh -c "! runuser -u tester -- test -S $socket"
     assert_succeeds "status finds it" runuser -u $name -- $name status
-    assert_succeeds "it is well" grep -q '^all is well$' /tmp/out
+    assert_equal "what it says" "$(sed -n 2p /tmp/out)" "all is well"
     assert_equal "exit code of status for another user" "$(runuser -u tester -- $name status >/dev/null 2>&1; echo $?)" 75
 }
 
@@ -415,7 +415,8 @@ f61_upgrade_matrix() {
     assert_succeeds "the new default is next to it" grep -q '^#namespace' "$kept"
     assert_equal "mode of the configuration" "$(stat -c '%a %G' $config)" "640 $name"
     assert_delivered_once
-    assert_equal "events with the edit" "$(grep -c '"namespace":"edited"' $output)" 300
+    # The agent's own events may have it as well.
+    assert_equal "events with the edit" "$(grep '"namespace":"edited"' $output | grep -vc '"action":"agent\.')" 300
 
     # Stopped and disabled it stays so.
     systemctl disable -q --now $unit
