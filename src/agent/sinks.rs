@@ -127,7 +127,7 @@ fn reporter(
             // Fails only if the commit thread has ended, and that ends the process.
             let _ = commits.send(CommitMessage::Final { source_index, pipeline, number, mark });
             // After that, or a stop that waits for nothing more could commit without it.
-            unfinished.finished(number);
+            unfinished.finished(number, events > 0);
         }
         Report::Health(problem) => {
             unfinished.set_failing(problem.is_some());

@@ -11,8 +11,8 @@ pub struct Unfinished(Arc<Mutex<Batches>>);
 #[derive(Default)]
 struct Batches {
     awaited: usize,
-    /// The highest number of a finished batch that a stop waits for.
-    last_finished: Option<u64>,
+    /// The highest number of a batch with events that is finished and that a stop waits for.
+    last_delivered: Option<u64>,
     /// Numbers of the batches that a stop does not wait for.
     others: BTreeSet<u64>,
     is_failing: bool,
@@ -28,12 +28,15 @@ impl Unfinished {
         }
     }
 
-    /// Batch `number` has a final outcome.
-    pub fn finished(&self, number: u64) {
+    /// Batch `number` has a final outcome. `has_events`: a batch of positions alone is finished although the server is
+    /// down. It may stay uncommitted: nothing is sent again for it.
+    pub fn finished(&self, number: u64, has_events: bool) {
         let mut batches = self.lock();
         if !batches.others.remove(&number) {
             batches.awaited = batches.awaited.saturating_sub(1);
-            batches.last_finished = batches.last_finished.max(Some(number));
+            if has_events {
+                batches.last_delivered = batches.last_delivered.max(Some(number));
+            }
         }
     }
 
@@ -46,12 +49,12 @@ impl Unfinished {
         self.lock().is_failing
     }
 
-    /// Whether there are batches that a stop waits for. A finished one counts as well while an earlier batch is not
-    /// finished, because batches are committed in order.
+    /// Whether there are batches that a stop waits for. Delivered events count as well while an earlier batch is not
+    /// finished: batches are committed in order, and what is not committed is sent again.
     pub fn has_awaited(&self) -> bool {
         let batches = self.lock();
         let first_other = batches.others.first();
-        batches.awaited > 0 || first_other.is_some_and(|other| batches.last_finished > Some(*other))
+        batches.awaited > 0 || first_other.is_some_and(|other| batches.last_delivered > Some(*other))
     }
 
     /// Number of batches that a stop does not wait for.
@@ -74,12 +77,12 @@ mod tests {
         for (number, is_awaited) in [(0, true), (1, false), (2, true), (3, false)] {
             unfinished.sent(number, is_awaited);
         }
-        unfinished.finished(1);
-        unfinished.finished(2);
+        unfinished.finished(1, true);
+        unfinished.finished(2, true);
         assert_eq!((unfinished.has_awaited(), unfinished.others()), (true, 1));
-        unfinished.finished(0);
+        unfinished.finished(0, true);
         assert!(!unfinished.has_awaited(), "what is not finished comes after all others");
-        unfinished.finished(3);
+        unfinished.finished(3, true);
         assert_eq!((unfinished.has_awaited(), unfinished.others()), (false, 0));
     }
 
@@ -89,9 +92,12 @@ mod tests {
         let unfinished = Unfinished::default();
         unfinished.sent(0, false);
         unfinished.sent(1, true);
-        unfinished.finished(1);
+        unfinished.finished(1, false);
+        assert!(!unfinished.has_awaited(), "positions alone");
+        unfinished.sent(2, true);
+        unfinished.finished(2, true);
         assert!(unfinished.has_awaited());
-        unfinished.finished(0);
+        unfinished.finished(0, true);
         assert!(!unfinished.has_awaited());
     }
 }
