@@ -31,7 +31,10 @@ fn start(host: &Host) -> Agent {
 fn f64_a_reload_checks_first_and_then_restarts() {
     let commands = reload_commands();
     let [first, second] = &commands[..] else { panic!("{commands:?}") };
-    assert_eq!(second, "+/usr/bin/systemctl --no-block restart %n");
+    assert_eq!(
+        second,
+        "+/usr/bin/systemd-run --quiet --collect --on-active=1s /usr/bin/systemctl restart %n"
+    );
     let host = Host::new();
     let (mut writer, file) = host.audit_file(1, 10);
     let config = host.path("config.toml");
