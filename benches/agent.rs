@@ -141,6 +141,28 @@ impl Agent {
         }
     }
 
+    /// Polls every `pause` until `count` is `wanted`. The delay is measured with this resolution.
+    pub fn wait_until(
+        &mut self,
+        wanted: usize,
+        pause: Duration,
+        mut count: impl FnMut() -> Result<usize>,
+    ) -> Result<Instant> {
+        let deadline = clock::monotonic() + Duration::from_secs(60);
+        loop {
+            let counted = count()?;
+            if counted >= wanted {
+                return Ok(clock::monotonic());
+            }
+            if clock::monotonic() > deadline {
+                let log = self.stderr_tail();
+                return Err(format!("{counted} of {wanted} events after 60 s: {log}").into());
+            }
+            self.must_run()?;
+            std::thread::sleep(pause);
+        }
+    }
+
     fn stderr_tail(&self) -> String {
         let text = fs::read_to_string(&self.stderr).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -193,19 +215,8 @@ impl Events {
         Ok(self.count)
     }
 
-    /// Polls every `pause` until `wanted` events are in the output. The delay is measured with this
-    /// resolution.
+    /// Polls every `pause` until `wanted` events are in the output.
     pub fn wait_for(&mut self, agent: &mut Agent, wanted: usize, pause: Duration) -> Result<Instant> {
-        let deadline = clock::monotonic() + Duration::from_secs(60);
-        while self.count()? < wanted {
-            if clock::monotonic() > deadline {
-                return Err(
-                    format!("{} of {wanted} events after 60 s: {}", self.count, agent.stderr_tail()).into()
-                );
-            }
-            agent.must_run()?;
-            std::thread::sleep(pause);
-        }
-        Ok(clock::monotonic())
+        agent.wait_until(wanted, pause, || self.count())
     }
 }

@@ -17,16 +17,26 @@ const ROUNDS: usize = 3;
 /// If this environment variable is set, the program is the server.
 pub const RECEIVER: &str = "BENCH_RECEIVER";
 
-struct Kind {
-    name: &'static str,
+pub struct Kind {
+    pub name: &'static str,
     /// The `[[sink]]` table. `URL` and `ADDRESS` are replaced by the server's.
     sink: &'static str,
     /// Text that is in a request body once per event.
-    mark: &'static str,
+    pub mark: &'static str,
+}
+
+impl Kind {
+    /// The `[[sink]]` table for a server at this port.
+    pub fn table(&self, port: u16) -> String {
+        self.sink
+            .replace("type =", "heartbeat = false\ntype =")
+            .replace("URL", &format!("http://127.0.0.1:{port}"))
+            .replace("ADDRESS", &format!("127.0.0.1:{port}"))
+    }
 }
 
 /// In the format of the file and without compression, so that only the sink differs.
-const KINDS: [Kind; 5] = [
+pub const KINDS: [Kind; 5] = [
     Kind { name: "http", sink: "type = \"http\"\nurl = \"URL\"\n", mark: "\n" },
     Kind {
         name: "elasticsearch",
@@ -85,6 +95,15 @@ pub fn measure() -> Result<()> {
 }
 
 fn run(dir: &Path, sink: &str) -> Result<Taken> {
+    let mut command = command(dir, sink)?;
+    command.arg("--once");
+    let taken = Agent::spawn(command, dir)?.wait()?;
+    fs::remove_dir_all(dir.join("state"))?;
+    Ok(taken)
+}
+
+/// `run` with one source, `dir`/log, and this `[[sink]]` table.
+pub fn command(dir: &Path, sink: &str) -> Result<Command> {
     let config = dir.join("config.toml");
     let text = format!(
         "state_dir = {:?}\n\n[[source]]\nname = \"wiki\"\ntype = \"data_center\"\nfiles = [{:?}]\n\n[[sink]]\nname = \"out\"\n{sink}",
@@ -93,10 +112,8 @@ fn run(dir: &Path, sink: &str) -> Result<Taken> {
     );
     fs::write(&config, text)?;
     let mut command = agent::command();
-    command.args(["run", "--once", "--config"]).arg(&config);
-    let taken = Agent::spawn(command, dir)?.wait()?;
-    fs::remove_dir_all(dir.join("state"))?;
-    Ok(taken)
+    command.args(["run", "--config"]).arg(&config);
+    Ok(command)
 }
 
 fn to_file(dir: &Path) -> Result<(usize, Taken)> {
@@ -114,14 +131,7 @@ fn to_file(dir: &Path) -> Result<(usize, Taken)> {
 
 fn to_server(dir: &Path, kind: &Kind, events: usize) -> Result<Taken> {
     let server = Server::start(kind)?;
-    let taken = run(
-        dir,
-        &kind
-            .sink
-            .replace("type =", "heartbeat = false\ntype =")
-            .replace("URL", &format!("http://127.0.0.1:{}", server.port))
-            .replace("ADDRESS", &format!("127.0.0.1:{}", server.port)),
-    )?;
+    let taken = run(dir, &kind.table(server.port))?;
     let came = server.events()?;
     if came != events {
         return Err(format!("{came} events came of {events}").into());
@@ -172,15 +182,18 @@ impl Drop for Server {
 pub fn receive(mark: &str) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?.port());
-    let count = AtomicUsize::new(0);
+    serve(&listener, mark, &AtomicUsize::new(0));
+    Ok(())
+}
+
+/// Counts the events that come over the listener's connections. Never returns.
+pub fn serve(listener: &TcpListener, mark: &str, count: &AtomicUsize) {
     std::thread::scope(|scope| {
         for stream in listener.incoming().flatten() {
-            let count = &count;
             // Errors of a closed connection are ignored.
             scope.spawn(move || drop(converse(stream, mark, count)));
         }
     });
-    Ok(())
 }
 
 fn converse(mut stream: TcpStream, mark: &str, count: &AtomicUsize) -> Result<()> {

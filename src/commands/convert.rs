@@ -11,6 +11,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::config::HostFields;
 use crate::enrich::host;
 use crate::format::{Agent, Context, Event, EventBuffer, Format, FormatKind, Origin};
 use crate::record::twins::Twins;
@@ -39,7 +40,7 @@ pub fn run(
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> Result<u8, Error> {
-    let host = host::gather();
+    let host = host::gather(HostFields::All);
     let context = Context {
         tags: None,
         namespace: "default".to_owned(),

@@ -186,6 +186,15 @@ pub struct EnrichConfig {
     pub geoip_asn: Option<PathBuf>,
     /// Whether a cloud's metadata service is asked on a host of that cloud.
     pub cloud_metadata: bool,
+    pub host_fields: HostFields,
+}
+
+/// Which fields `host.*` an event has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostFields {
+    All,
+    /// `host.name`, `host.hostname` and `host.id`: what tells hosts apart.
+    Minimal,
 }
 
 impl Default for EnrichConfig {
@@ -197,6 +206,8 @@ impl Default for EnrichConfig {
             geoip_asn: None,
             // Asked on hosts whose firmware names the cloud, and at a link-local address only.
             cloud_metadata: true,
+            // As Elastic Agent does: queries and dashboards for hosts find what they know.
+            host_fields: HostFields::All,
         }
     }
 }

@@ -41,6 +41,7 @@ pub(super) const FORMATS: [(&str, FormatKind); 5] = [
     ("cef", FormatKind::Cef),
     ("ocsf", FormatKind::Ocsf),
 ];
+const HOST_FIELDS: [(&str, HostFields); 2] = [("all", HostFields::All), ("minimal", HostFields::Minimal)];
 pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 pub(super) const LOG_LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
@@ -233,7 +234,7 @@ fn enrich_keys(table: &mut Table, enrich: &mut EnrichConfig) {
             table.warn(&[key], "is not used, for `geoip = false` looks no address up; remove one of the two");
         }
     }
-    table.flag("cloud_metadata", &mut enrich.cloud_metadata);
+    keys!(table, enrich; flag cloud_metadata; choice host_fields(&HOST_FIELDS););
 }
 
 /// The name of a source or sink; the table's keys are reported with it from here on.

@@ -59,8 +59,9 @@ pub struct BatchConfig {
     /// Of events, before compression.
     pub bytes: usize,
     pub events: usize,
-    /// How long an event waits for others.
-    pub wait: Duration,
+    /// How long the first event of a request waits for others. `None`: it waits only while a request is in flight,
+    /// at most [`BatchConfig::BUSY_WAIT`].
+    pub wait: Option<Duration>,
 }
 
 impl Default for BatchConfig {
@@ -69,10 +70,15 @@ impl Default for BatchConfig {
             // Some 600 events: larger requests make servers no faster, and all of it is memory on Confluence's host.
             bytes: 1 << 20,
             events: 1000,
-            // Late enough that a busy minute is a request a second, early enough for an alarm.
-            wait: Duration::from_secs(1),
+            // An event that comes alone arrives at once, and the slower the server the larger the requests.
+            wait: None,
         }
     }
+}
+
+impl BatchConfig {
+    /// A slow request must not hold up the events behind it: the next request goes after this time.
+    pub const BUSY_WAIT: Duration = Duration::from_secs(1);
 }
 
 /// What becomes of an event that its server refuses.

@@ -1,5 +1,6 @@
 //! Describes the agent's host with ECS fields. Unknown fields are omitted.
 
+use crate::config::HostFields;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
@@ -33,8 +34,14 @@ pub struct Os {
 }
 
 /// Gathers the fields. Reads a dozen small files.
-pub(crate) fn gather() -> Host {
-    gather_in(Path::new("/"))
+pub(crate) fn gather(fields: HostFields) -> Host {
+    let host = gather_in(Path::new("/"));
+    match fields {
+        HostFields::All => host,
+        HostFields::Minimal => {
+            Host { name: host.name, hostname: host.hostname, id: host.id, ..Host::default() }
+        }
+    }
 }
 
 fn gather_in(root: &Path) -> Host {

@@ -21,7 +21,7 @@ impl Enrichment {
     /// that does not respond takes 3 s more.
     pub(crate) fn gather(config: &EnrichConfig) -> Enrichment {
         Enrichment {
-            host: host::gather(),
+            host: host::gather(config.host_fields),
             geo: geo::start(config, Path::new("/")),
             cloud: if config.cloud_metadata { cloud::gather() } else { None },
         }

@@ -118,7 +118,7 @@ pub(crate) async fn run<P: Destination>(
             circuit.clear_unproven_delay();
         }
         let refused_due = circuit.unproven_due().unwrap_or(now);
-        let due = builder.next_due(refused_due);
+        let due = builder.next_due(refused_due, !requests.is_empty());
         let due = due.map(|due| due.max(now + circuit.remaining_pause().unwrap_or_default()));
         if has_capacity && due.is_some_and(|due| due <= now || credentials_changed) {
             let events = builder.next_request(delivery.bytes_max.get(), refused_due <= now);

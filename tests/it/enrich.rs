@@ -131,3 +131,14 @@ fn events_have_the_instance_of_their_host() {
         "{printed}"
     );
 }
+
+#[test]
+fn the_minimal_host_fields_tell_hosts_apart() {
+    let mut host = host();
+    host.root += "host_fields = \"minimal\"\n";
+    host.once_ok();
+    let event = single_event(&host);
+    let fields = event["host"].as_object().unwrap();
+    assert!(fields.keys().all(|key| ["hostname", "id", "name"].contains(&key.as_str())), "{fields:?}");
+    assert!(!fields["name"].as_str().unwrap().is_empty());
+}

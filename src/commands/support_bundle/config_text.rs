@@ -15,7 +15,7 @@ const SHOWN: &[&str] = &[
     "connect_timeout", "data_stream", "dcr_immutable_id", "deleted_age_max", "deleted_bytes_max",
     "deleted_files_max", "drop_self_polls", "endpoint", "enrich", "event", "facility", "file_error_timeout",
     "file_lag_timeout", "file_recovery_timeout", "files", "first_byte_timeout", "format", "framing", "gateway",
-    "geoip", "geoip_asn", "geoip_city", "group", "heartbeat", "home", "host", "hosts", "idle_timeout", "index",
+    "geoip", "geoip_asn", "geoip_city", "group", "heartbeat", "home", "host", "host_fields", "hosts", "idle_timeout", "index",
     "interval", "late_rows_interval", "ledger", "level", "listen", "log", "login_host", "managed_identity",
     "method", "missing_files_max", "missing_files_retention", "mode", "name", "namespace", "nodes", "notify",
     "on_poison", "open_files_max", "overlap", "page_size", "path", "pipeline", "poll_interval",

@@ -169,7 +169,7 @@ admin = { socket = "/r/a.sock", listen = "[::1]:9640", token = { file = "/t" }, 
 log.format = "json"
 log.level = "debug"
 event = { tags = ["a", "b"], namespace = "production", preserve_original_event = false }
-enrich = { geoip = false, geoip_city = "/g/c.mmdb", geoip_asn = "/g/a.mmdb", cloud_metadata = false }
+enrich = { geoip = false, geoip_city = "/g/c.mmdb", geoip_asn = "/g/a.mmdb", cloud_metadata = false, host_fields = "minimal" }
 
 [[source]]
 name = "one"
@@ -267,6 +267,7 @@ group = "readers"
             geoip_city: Some("/g/c.mmdb".into()),
             geoip_asn: Some("/g/a.mmdb".into()),
             cloud_metadata: false,
+            host_fields: HostFields::Minimal,
         },
         sources: vec![SourceConfig {
             name: "one".into(),

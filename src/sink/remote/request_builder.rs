@@ -8,6 +8,7 @@ use crate::sink::{Batch, BatchEvent};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Limit for copies of unproven refusals. Up to this size their buffers are returned to the reader, so they
@@ -273,18 +274,20 @@ impl RequestBuilder {
         self.queued.is_empty() && self.refused.is_empty()
     }
 
-    /// When the next request is due if no more events arrive. `None` if there is nothing to send.
-    pub(super) fn next_due(&self, refused_due: Instant) -> Option<Instant> {
+    /// When the next request is due if no more events arrive. `None` if there is nothing to send. `in_flight`:
+    /// whether a request is in flight.
+    pub(super) fn next_due(&self, refused_due: Instant, in_flight: bool) -> Option<Instant> {
         let full = self.queued.bytes >= self.limits.bytes || self.queued.events.len() >= self.limits.events;
         // If the builder is full or blocked, no more events arrive. Events that may prove refusals are sent
         // at once.
-        let open = self.oldest.map(|oldest| {
-            if full || self.flush_now || self.is_blocked() || !self.refused.is_empty() {
-                oldest
-            } else {
-                oldest + self.limits.wait
-            }
-        });
+        let at_once = full || self.flush_now || self.is_blocked() || !self.refused.is_empty();
+        let wait = match (at_once, self.limits.wait) {
+            (true, _) => Duration::ZERO,
+            (false, Some(wait)) => wait,
+            (false, None) if in_flight => BatchConfig::BUSY_WAIT,
+            (false, None) => Duration::ZERO,
+        };
+        let open = self.oldest.map(|oldest| oldest + wait);
         let refused = (!self.refused.is_empty()).then_some(refused_due);
         open.into_iter().chain(refused).min()
     }
@@ -335,7 +338,6 @@ mod tests {
     use crate::sink::HeaderFields;
     use proptest::prelude::*;
     use std::cell::RefCell;
-    use std::time::Duration;
 
     proptest! {
         /// However the batches are cut, each event comes out whole and in order. Each number is final exactly
@@ -355,7 +357,7 @@ mod tests {
             }).collect();
             let all: Vec<u8> = texts.concat();
             let ends: Vec<usize> = texts.iter().scan(0, |sum, text| { *sum += text.len(); Some(*sum) }).collect();
-            let limits = BatchConfig { bytes: bytes_max, events: events_max, wait: Duration::ZERO };
+            let limits = BatchConfig { bytes: bytes_max, events: events_max, wait: Some(Duration::ZERO) };
             let mut builder = RequestBuilder::new(limits);
             let reports = RefCell::new(Vec::new());
             let report = |r: Report| reports.borrow_mut().push(r);
@@ -384,7 +386,7 @@ mod tests {
             }
             let (mut at, mut sent) = (0, 0);
             while !builder.is_empty() {
-                prop_assert!(builder.next_due(now).is_some());
+                prop_assert!(builder.next_due(now, false).is_some());
                 let events = builder.next_request(usize::MAX, true);
                 prop_assert!(!events.is_empty() && events.len() <= events_max);
                 let bytes: usize = events.iter().map(|event| event.bytes().len() + 1).sum();

@@ -20,6 +20,8 @@ struct ScriptedServer {
     credentials_changed: Cell<bool>,
     /// Bytes of buffers that were returned to the reader.
     returned: Cell<usize>,
+    /// Added to the time that a request takes.
+    slowness: Cell<Duration>,
 }
 
 struct ScriptedPeer<'a, A> {
@@ -37,7 +39,7 @@ impl<A: Fn(&ScriptedServer, &[(u128, usize)]) -> Option<RequestOutcome>> Destina
         server.requests.borrow_mut().push(ids.clone().collect());
         server.times.borrow_mut().push(Instant::now());
         // Another request may arrive meanwhile.
-        tokio::time::sleep(Duration::from_millis(7)).await;
+        tokio::time::sleep(Duration::from_millis(7) + server.slowness.get()).await;
         (self.outcome)(server, &events).unwrap_or_else(|| {
             let mut accepted = server.accepted.borrow_mut();
             let outcome = |id| match accepted.insert(id) {
@@ -82,7 +84,7 @@ fn settings() -> DeliverySettings {
     DeliverySettings {
         sink: "elastic".into(),
         source: "wiki".into(),
-        batch: BatchConfig { bytes: 4000, events: 50, wait: Duration::from_secs(1) },
+        batch: BatchConfig { bytes: 4000, events: 50, wait: Some(Duration::from_secs(1)) },
         concurrency: 2,
         on_poison: OnPoison::Quarantine,
         once: false,
@@ -188,7 +190,7 @@ fn events_are_joined_into_requests() {
 fn f53_a_request_that_is_not_full_goes_at_its_time_and_at_the_end_at_once() {
     let server = ScriptedServer::default();
     let slow = DeliverySettings {
-        batch: BatchConfig { wait: Duration::from_secs(600), ..settings().batch },
+        batch: BatchConfig { wait: Some(Duration::from_secs(600)), ..settings().batch },
         ..settings()
     };
     run_with(
@@ -211,11 +213,43 @@ fn f53_a_request_that_is_not_full_goes_at_its_time_and_at_the_end_at_once() {
     );
 }
 
+/// With the defaults: an event that comes alone goes at once. During a request the others form a batch, which goes when
+/// the request ends, or after [`BatchConfig::BUSY_WAIT`] if the request is slow.
+#[test]
+fn a_batch_forms_while_a_request_is_in_flight() {
+    for (slowness_ms, second_at_ms) in [(193, 200), (5_000, 1_010)] {
+        let server = ScriptedServer::default();
+        server.slowness.set(Duration::from_millis(slowness_ms));
+        let settings =
+            DeliverySettings { batch: BatchConfig { wait: None, ..settings().batch }, ..settings() };
+        let start = Cell::new(None);
+        run_with(
+            settings,
+            &server,
+            |_, _| None,
+            async |messages| {
+                start.set(Some(Instant::now()));
+                for number in 0..5 {
+                    let id = u128::from(number);
+                    messages.send(Message::Batch(batch(number, id..id + 1, |_| 9))).unwrap();
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                messages.send(Message::End).unwrap();
+            },
+        );
+        let times = server.times.borrow();
+        let times_ms: Vec<u128> = times.iter().map(|at| (*at - start.get().unwrap()).as_millis()).collect();
+        assert_eq!(times_ms, [0, second_at_ms]);
+        assert_eq!(*server.requests.borrow(), [vec![0], vec![1, 2, 3, 4]]);
+    }
+}
+
 #[test]
 fn an_event_in_several_batches_is_sent_without_delay() {
     let server = ScriptedServer::default();
     let slow = DeliverySettings {
-        batch: BatchConfig { wait: Duration::from_secs(600), ..settings().batch },
+        batch: BatchConfig { wait: Some(Duration::from_secs(600)), ..settings().batch },
         ..settings()
     };
     run_with(
@@ -492,7 +526,7 @@ fn f96_a_server_that_refuses_everything_is_left_alone() {
         for accepted in [0, 1, 2, 7] {
             let server = ScriptedServer::default();
             let large = DeliverySettings {
-                batch: BatchConfig { bytes: 1 << 20, events: 500, wait: Duration::from_secs(1) },
+                batch: BatchConfig { bytes: 1 << 20, events: 500, wait: Some(Duration::from_secs(1)) },
                 ..settings()
             };
             let result = run_with(

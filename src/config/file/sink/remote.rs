@@ -38,7 +38,7 @@ impl RemoteKeys {
     pub(super) fn over(self, mut config: RemoteSinkConfig) -> RemoteSinkConfig {
         config.batch.bytes = self.bytes.map_or(config.batch.bytes, |bytes| bytes as usize);
         config.batch.events = self.events.unwrap_or(config.batch.events);
-        config.batch.wait = self.wait.unwrap_or(config.batch.wait);
+        config.batch.wait = self.wait.or(config.batch.wait);
         config.concurrency = self.concurrency.unwrap_or(config.concurrency);
         config.on_poison = self.on_poison.unwrap_or(config.on_poison);
         config
