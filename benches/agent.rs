@@ -148,7 +148,7 @@ impl Agent {
         pause: Duration,
         mut count: impl FnMut() -> Result<usize>,
     ) -> Result<Instant> {
-        let deadline = clock::monotonic() + Duration::from_secs(60);
+        let deadline = clock::monotonic() + Duration::from_secs(300);
         loop {
             let counted = count()?;
             if counted >= wanted {
@@ -156,7 +156,7 @@ impl Agent {
             }
             if clock::monotonic() > deadline {
                 let log = self.stderr_tail();
-                return Err(format!("{counted} of {wanted} events after 60 s: {log}").into());
+                return Err(format!("{counted} of {wanted} events after 300 s: {log}").into());
             }
             self.must_run()?;
             std::thread::sleep(pause);

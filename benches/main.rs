@@ -1,6 +1,7 @@
 //! `cargo bench`: measures the resources that the agent promises to use, in one table.
 //!
 //! `cargo bench -- drain idle` runs these measurements only. A missed target is shown and is not a failure.
+//! `peers` needs other programs and runs only if it is named.
 //!
 //! | variable | what | default |
 //! |---|---|---|
@@ -27,6 +28,7 @@ mod ledger;
 #[path = "limit_event.rs"]
 mod limit_event;
 mod memory;
+mod peers;
 mod rig;
 mod sinks;
 mod startup;
@@ -43,7 +45,7 @@ fn main() {
         return;
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let groups: [(&str, Measure); 10] = [
+    let groups: [(&str, Measure); 11] = [
         ("drain", drain::measure),
         ("formats", formats::measure),
         ("memory", memory::measure),
@@ -54,10 +56,12 @@ fn main() {
         ("sinks", sinks::measure),
         ("auto", auto::measure),
         ("ledger", ledger::measure),
+        ("peers", peers::measure),
     ];
     println!("{:<58} {:>22} {:>22}", "what", "measured", "target");
     for (name, measure) in groups {
-        if !wanted.is_empty() && !wanted.iter().any(|w| w == name) {
+        let by_default = wanted.is_empty() && name != "peers";
+        if !by_default && !wanted.iter().any(|w| w == name) {
             continue;
         }
         if let Err(error) = measure() {

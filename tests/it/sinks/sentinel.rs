@@ -182,6 +182,8 @@ fn records_are_sent_in_the_format_of_microsofts_rule() {
 fn a_batch_is_below_azures_limit() {
     let mut env = SENTINEL.new_environment();
     let remote = env.host.remote.take().unwrap();
+    // However slowly they are read.
+    let remote = remote.replace("batch_wait = \"100ms\"", "batch_wait = \"10m\"");
     env.host.remote =
         Some(remote.replace("batch_events = 20", "batch_events = 100000\nbatch_bytes = \"1048574B\""));
     env.write(3000);
