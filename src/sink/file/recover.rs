@@ -142,9 +142,17 @@ impl OutputFile {
     }
 }
 
+/// Whether this is the marked file. Its device may have another number after a boot; then it must have an end of an event
+/// where the mark is.
 fn is_same_file(file: &File, mark: &SinkMark) -> io::Result<bool> {
     let metadata = file.metadata()?;
-    Ok((metadata.dev(), metadata.ino()) == (mark.dev, mark.ino))
+    if metadata.ino() != mark.ino || metadata.dev() == mark.dev || mark.length == 0 {
+        return Ok(metadata.ino() == mark.ino);
+    }
+    let mut last = [0];
+    Ok(metadata.len() >= mark.length
+        && file.read_exact_at(&mut last, mark.length - 1).is_ok()
+        && last == *b"\n")
 }
 
 impl Recovery<'_> {

@@ -4,7 +4,7 @@ use super::storage::Storage;
 use super::unsynced::Loss;
 use crate::rig::agent::Once;
 use crate::rig::oracle::events;
-use crate::rig::{Host, LogFile, Writer, judge, outputs};
+use crate::rig::{Host, LogFile, Writer, append, judge, outputs};
 
 /// A host whose agent has delivered some records and has stopped in order.
 fn stopped(sink: &str) -> Option<(Storage, Host, Writer, LogFile)> {
@@ -52,4 +52,17 @@ fn f117_a_directory_that_a_killed_run_has_made_is_durable_after_the_next() {
         let run = host.once_ok();
         is_exact(&host, &writer, &run);
     }
+}
+
+/// As after a boot. Then the output is the marked one nevertheless: only its end is read, and a torn event is cut off.
+#[test]
+fn f117_a_torn_event_is_cut_off_on_a_disk_with_another_device_number() {
+    let Some((mut storage, host, mut writer, file)) = stopped("") else { return };
+    append(&host.output(), b"{\"@timestamp\":\"2026-");
+    storage.mount_as_other_device(&host);
+    writer.append(&file, 50);
+    let run = host.once_ok();
+    is_exact(&host, &writer, &run);
+    run.logged("an incomplete event at the end of the output was cut off");
+    assert!(!run.stderr.contains("contains events after the checkpoint"), "{}", run.stderr);
 }
