@@ -5,6 +5,7 @@ use super::unsynced::Loss;
 use crate::rig::agent::Once;
 use crate::rig::oracle::events;
 use crate::rig::{Host, LogFile, Writer, append, judge, outputs};
+use std::fs;
 
 /// A host whose agent has delivered some records and has stopped in order.
 fn stopped(sink: &str) -> Option<(Storage, Host, Writer, LogFile)> {
@@ -65,4 +66,28 @@ fn f117_a_torn_event_is_cut_off_on_a_disk_with_another_device_number() {
     is_exact(&host, &writer, &run);
     run.logged("an incomplete event at the end of the output was cut off");
     assert!(!run.stderr.contains("contains events after the checkpoint"), "{}", run.stderr);
+}
+
+#[test]
+fn f117_a_clean_stop_is_one_after_a_power_cut() {
+    let mut host = Host::new();
+    host.sink = "format = \"ecs\"\nheartbeat = true\n".to_owned();
+    let Some(storage) = Storage::of(&mut host, 0) else { return };
+    host.audit_file(117, 5);
+    let run = |previous: &str| {
+        let mut agent = host.start();
+        agent.until("it says how the last run ended", || {
+            let output = fs::read(host.output()).unwrap_or_default();
+            let text = format!("\"previous_stop\":\"{previous}\"");
+            memchr::memmem::find(&output, text.as_bytes()).is_some()
+        });
+        agent
+    };
+    let mut agent = run("none");
+    assert_eq!(agent.stop(), 0);
+    storage.cut(Loss::All);
+    let mut agent = run("clean");
+    agent.kill();
+    storage.cut(Loss::All);
+    run("killed");
 }
