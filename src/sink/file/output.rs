@@ -59,10 +59,16 @@ impl SyncJob {
         for file in self.files {
             file.sync_data()?;
         }
-        if let Some(directory) = self.directory {
+        let Some(directory) = self.directory else {
+            return Ok(DeletedOutputs::default());
+        };
+        directory.sync_all()?;
+        let deleted = prune::delete(&self.excess);
+        if deleted.files > 0 {
+            // They are counted with the next position. A file that came back would be counted again.
             directory.sync_all()?;
         }
-        Ok(prune::delete(&self.excess))
+        Ok(deleted)
     }
 }
 

@@ -4,7 +4,7 @@ use super::storage::Storage;
 use super::unsynced::Loss;
 use crate::rig::agent::Once;
 use crate::rig::oracle::events;
-use crate::rig::{Host, LogFile, Writer, append, judge, outputs};
+use crate::rig::{Host, LogFile, Writer, append, judge, output_paths, outputs};
 use std::fs;
 
 /// A host whose agent has delivered some records and has stopped in order.
@@ -90,4 +90,15 @@ fn f117_a_clean_stop_is_one_after_a_power_cut() {
     agent.kill();
     storage.cut(Loss::All);
     run("killed");
+}
+
+/// Their number is stored with the positions, and they would be counted again.
+#[test]
+fn f117_outputs_that_were_deleted_do_not_come_back() {
+    let Some((storage, host, ..)) = stopped("rotate_bytes = \"8KiB\"\nrotated_files_max = 2\n") else {
+        return;
+    };
+    let before = output_paths(&host);
+    storage.cut(Loss::All);
+    assert_eq!(output_paths(&host), before);
 }
