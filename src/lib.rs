@@ -24,8 +24,8 @@
 //! | [`agent`] | starts a thread per stage, connects them, supervises them and shuts them down |
 //!
 //! The other modules are shared: [`http`], [`tls`], [`credential`] and [`secret`] for connections, [`delay`] for
-//! back-off, [`access`] for file permissions, [`notice`] for the agent's own events, [`telemetry`] for its log,
-//! [`clock`] and [`failpoint`] for tests.
+//! back-off, [`access`] for file permissions, [`durable`] for new directories, [`notice`] for the agent's own events,
+//! [`telemetry`] for its log, [`clock`] and [`failpoint`] for tests.
 //!
 //! Only [`agent`] and [`commands`] depend on all stages. docs/ARCHITECTURE.md has the diagram and the invariants.
 
@@ -59,6 +59,7 @@ pub mod clock;
 pub mod commands;
 pub(crate) mod credential;
 pub mod delay;
+pub(crate) mod durable;
 pub(crate) mod http;
 pub mod quarantine;
 pub mod secret;

@@ -1,6 +1,7 @@
 //! A file in the state directory that exists while the agent runs. If it is there at a start, the last run did not stop
 //! in order; its content may say why.
 
+use crate::durable;
 use crate::telemetry::escape::escape_path;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
@@ -70,6 +71,7 @@ impl RunMarker {
     /// The run has begun.
     pub(super) fn begin(&self) {
         self.write(&Content::default());
+        self.sync();
     }
 
     /// The run is about to end for this reason.
@@ -79,12 +81,21 @@ impl RunMarker {
 
     /// What was about to end the run has passed.
     pub(super) fn clear_failure(&self) {
-        self.begin();
+        self.write(&Content::default());
     }
 
     /// The run ends in order.
     pub(super) fn end(&self) {
-        if let Err(error) = std::fs::remove_file(self.dir.join(NAME)) {
+        match std::fs::remove_file(self.dir.join(NAME)) {
+            Ok(()) => self.sync(),
+            Err(error) => self.warn(&error),
+        }
+    }
+
+    /// Otherwise a power cut could make it a run that never began, or never ended. The content may be lost: what cannot
+    /// be read is a run that was killed.
+    fn sync(&self) {
+        if let Err(error) = durable::sync_dir(&self.dir) {
             self.warn(&error);
         }
     }

@@ -155,9 +155,8 @@ pub(super) fn recover(dir: &StateDir, files: &StateFiles) -> Result<RecoveredSto
 
     recovery.report_replaced_files(files);
     let steps = recovery.steps;
-    if !files.has_db {
-        dir.sync()?;
-    }
+    // The process that created the store may have been killed before its name was durable.
+    dir.sync()?;
     if !has_meta {
         state_files::write_meta(dir, &meta)?;
     }

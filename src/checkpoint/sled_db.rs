@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::error::{StoreError, is_full};
 use super::state_dir::{self, StateDir};
-use crate::{clock, failpoint};
+use crate::{clock, durable, failpoint};
 
 /// The store has a few hundred kilobytes. sled's default is 1 GiB.
 const CACHE_BYTES_MAX: u64 = 1024 * 1024;
@@ -66,6 +66,7 @@ impl Db {
         let sled = Some(sled);
         let log = File::open(path.join("db")).map_err(failure)?;
         state_dir::make_private(path).map_err(failure)?;
+        sync_files(path).map_err(failure)?;
         Ok(Db { sled, log })
     }
 
@@ -156,6 +157,18 @@ pub(super) fn remove_files(path: &Path, fits: impl Fn(&str) -> bool) -> io::Resu
         }
     }
     Ok(())
+}
+
+/// Makes the files of sled and their names durable. sled syncs neither `conf` nor any name, and a commit is worth
+/// nothing if the log loses its name.
+fn sync_files(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    durable::sync_dir(path)
 }
 
 /// Runs code of sled, which panics on some kinds of damage.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::error::StoreError;
-use crate::access;
+use crate::{access, durable};
 
 /// Free space that is required before the store is opened. sled writes a snapshot while it opens; in tests twice its
 /// segment size of 512 KiB was enough.
@@ -32,18 +32,13 @@ impl StateDir {
     /// Creates the directory if it is missing (mode 0700), checks it, and locks it. Writes nothing else.
     pub(super) fn acquire(path: &Path) -> Result<StateDir, StoreError> {
         let path = without_trailing_slash(path);
-        let missing = !path.exists();
-        match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
+        match durable::create_dir_all(&path, 0o700) {
             Ok(()) => {}
             // `check` reports what exists instead of a directory.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(StoreError::io("create", path, error)),
         }
         let handle = check(&path)?;
-        if missing && let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            let synced = File::open(parent).and_then(|parent| parent.sync_all());
-            synced.map_err(|error| StoreError::io("sync", parent, error))?;
-        }
         let lock = open_regular(&handle, &path, "lock", OFlags::RDWR | OFlags::CREATE)?;
         let dir = StateDir { path, handle, lock };
         dir.try_lock()?;

@@ -24,6 +24,7 @@ mod monitoring;
 mod nginx;
 mod opensearch;
 mod output;
+mod power_cut;
 mod quarantine;
 mod rig;
 mod sealing;

@@ -4,8 +4,9 @@
 
 use super::open::open_existing;
 use super::permissions::OutputPermissions;
-use super::rotated_files::{parent, rotated_files};
+use super::rotated_files::rotated_files;
 use crate::config::Compression;
+use crate::durable::parent;
 use crate::sink::compress::{self, CompressedWriter};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};

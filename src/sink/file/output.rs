@@ -5,8 +5,9 @@ use super::compress_rotated::Compressor;
 use super::open::{open, terminate_last_line};
 use super::permissions::OutputPermissions;
 use super::prune::{self, ExcessFile};
-use super::rotated_files::{parent, rotated_name, with_context};
+use super::rotated_files::{rotated_name, with_context};
 use crate::config::FileSinkConfig;
+use crate::durable::parent;
 use crate::position::{DeletedOutputs, SinkMark};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -58,10 +59,16 @@ impl SyncJob {
         for file in self.files {
             file.sync_data()?;
         }
-        if let Some(directory) = self.directory {
+        let Some(directory) = self.directory else {
+            return Ok(DeletedOutputs::default());
+        };
+        directory.sync_all()?;
+        let deleted = prune::delete(&self.excess);
+        if deleted.files > 0 {
+            // They are counted with the next position. A file that came back would be counted again.
             directory.sync_all()?;
         }
-        Ok(prune::delete(&self.excess))
+        Ok(deleted)
     }
 }
 

@@ -9,8 +9,9 @@ use super::compress_rotated::{reader, remove_parts};
 use super::open::{open, open_existing, terminate_last_line};
 use super::output::{OutputFile, day};
 use super::permissions::OutputPermissions;
-use super::rotated_files::{parent, rotated_files};
+use super::rotated_files::rotated_files;
 use crate::config::{Compression, FileSinkConfig};
+use crate::durable;
 use crate::position::{DeletedOutputs, SinkMark};
 use crate::record::EventId;
 use crate::sink::compress;
@@ -18,7 +19,7 @@ use crate::telemetry::systemd::Notify;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -76,7 +77,7 @@ impl OutputFile {
         id_of: IdOf,
     ) -> io::Result<(OutputFile, HashSet<EventId>)> {
         let path = config.path_for(source);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent(&path))?;
+        durable::create_dir_all(durable::parent(&path), 0o700)?;
         let file = open(&path)?;
         let metadata = file.metadata()?;
         remove_parts(&path)?;
@@ -117,7 +118,7 @@ impl OutputFile {
             tracing::info!(path = %path.display(), events = ids.len(), "the output contains events after the checkpoint; they are not written again");
         }
         let day = day(if length > 0 { metadata.mtime() * 1000 } else { crate::clock::now_ms() });
-        File::open(parent(&path))?.sync_all()?;
+        durable::sync_dir(durable::parent(&path))?;
         let mut output = OutputFile {
             sink: sink.to_owned(),
             path,
@@ -141,9 +142,17 @@ impl OutputFile {
     }
 }
 
+/// Whether this is the marked file. Its device may have another number after a boot; then it must have an end of an event
+/// where the mark is.
 fn is_same_file(file: &File, mark: &SinkMark) -> io::Result<bool> {
     let metadata = file.metadata()?;
-    Ok((metadata.dev(), metadata.ino()) == (mark.dev, mark.ino))
+    if metadata.ino() != mark.ino || metadata.dev() == mark.dev || mark.length == 0 {
+        return Ok(metadata.ino() == mark.ino);
+    }
+    let mut last = [0];
+    Ok(metadata.len() >= mark.length
+        && file.read_exact_at(&mut last, mark.length - 1).is_ok()
+        && last == *b"\n")
 }
 
 impl Recovery<'_> {

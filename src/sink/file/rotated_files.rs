@@ -1,5 +1,6 @@
 //! Names of rotated files, and the search for them.
 
+use crate::durable::parent;
 use crate::sink::compress;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,13 +51,6 @@ fn rotation_of(name: &str, base: &str) -> Option<u64> {
         name.strip_suffix(suffix)?.strip_prefix(base)?.strip_prefix('.')?.rsplit_once('.')?;
     let dated = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     number.parse().ok().filter(|_| dated && number.len() >= 6)
-}
-
-pub(super) fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
 
 pub(super) fn with_context(context: String, error: io::Error) -> io::Error {

@@ -27,6 +27,8 @@ pub struct Host {
     pub remote: Option<String>,
     /// Write to stdout instead of a file.
     pub stdout: bool,
+    /// Where state and output are, if not in the host's directory. The agent makes all directories in it.
+    pub storage: Option<PathBuf>,
     runs: Cell<u32>,
 }
 
@@ -57,6 +59,7 @@ impl Host {
             more: String::new(),
             remote: None,
             stdout: false,
+            storage: None,
             runs: Cell::new(0),
         };
         fs::create_dir_all(host.audit()).unwrap();
@@ -127,11 +130,15 @@ impl Host {
     }
 
     pub fn state(&self) -> PathBuf {
-        self.path("state")
+        self.storage().join("state")
     }
 
     pub fn output(&self) -> PathBuf {
-        self.path("out/events.ndjson")
+        self.storage().join("out/events.ndjson")
+    }
+
+    fn storage(&self) -> &Path {
+        self.storage.as_deref().unwrap_or(self.dir.path())
     }
 
     /// Writes the configuration and returns its path.
@@ -150,7 +157,9 @@ impl Host {
             let heartbeat = if remote.contains("heartbeat =") { "" } else { "heartbeat = false\n" };
             format!("{heartbeat}{remote}")
         } else {
-            fs::create_dir_all(self.path("out")).unwrap();
+            if self.storage.is_none() {
+                fs::create_dir_all(self.path("out")).unwrap();
+            }
             let path = if self.more.is_empty() { self.output() } else { self.path("out/{source}.ndjson") };
             format!("type = \"file\"\npath = {path:?}\n{}", self.sink)
         };

@@ -140,7 +140,7 @@ impl Judged {
         assert!(self.repeated.is_empty(), "the oracle found {}", self.summary());
     }
 
-    fn summary(&self) -> String {
+    pub fn summary(&self) -> String {
         fn some<T: std::fmt::Debug>(all: &[T]) -> String {
             format!("{} {:?}", all.len(), &all[..all.len().min(10)])
         }
