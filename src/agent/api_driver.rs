@@ -113,7 +113,10 @@ impl ApiDriver {
         if let Some(at_ms) = author_ms {
             api.request_author(at_ms);
         }
-        if author_ms.is_none() && (!may_poll || now < self.main.due) {
+        // Where a poll takes as long as the interval, the next one would begin at once, and a single run would not end.
+        let files_are_read = matches!(activity, FileActivity::AtEnd | FileActivity::Unusable);
+        let is_done = self.once && files_are_read && ingest.held.is_empty() && api.caught_up();
+        if author_ms.is_none() && (!may_poll || is_done || now < self.main.due) {
             self.main.api = Some(api);
             return;
         }
@@ -143,7 +146,8 @@ impl ApiDriver {
         others.cursor_ms = api.cursor_ms();
         // With `once`, both APIs are polled up to the same moment, so both wait for the files.
         let may_poll = may_poll || others.cursor_ms.is_some() && !self.once;
-        if !may_poll || now < others.due {
+        let is_done = self.once && may_poll && api.caught_up();
+        if !may_poll || is_done || now < others.due {
             others.api = Some(api);
             return;
         }
@@ -173,20 +177,24 @@ impl ApiDriver {
         if let Some(fallback) = self.fallback.as_mut().filter(|_| is_main && compares) {
             fallback.missing += missing;
         }
+        // Looked at after each step: where polls take as long as the interval, the API is never idle.
+        let has_replayed = match self.fallback {
+            Some(_) => api.has_polled_to(self.begun, now),
+            None => api.caught_up(),
+        };
         if is_main {
+            self.main.has_replayed |= has_replayed;
             self.is_healthy = api.health().is_none() && (self.is_healthy || !has_no_result);
             self.main.returned(api, due);
         } else if let Some(others) = &mut self.other_nodes {
+            others.has_replayed |= has_replayed;
             others.returned(api, due);
         }
     }
 
     /// Whether the API has returned again everything that an earlier process delivered and did not checkpoint.
     pub(super) fn has_replayed(&self) -> bool {
-        match self.fallback {
-            Some(_) => self.all(|api| api.has_polled_to(self.begun, now())),
-            None => self.all(Api::caught_up),
-        }
+        self.main.has_replayed && self.other_nodes.as_ref().is_none_or(|others| others.has_replayed)
     }
 
     /// Whether a run with `once` may end: everything was read, or waiting does not help.

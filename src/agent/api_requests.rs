@@ -108,6 +108,8 @@ pub(super) struct PolledApi {
     pub due: Instant,
     /// The time up to which it has been read, in milliseconds since 1970.
     pub cursor_ms: Option<i64>,
+    /// It has returned again everything that an earlier process delivered and did not checkpoint.
+    pub has_replayed: bool,
     /// Why the last step failed, if it did.
     pub problem: Option<String>,
     total: ApiTotal,
@@ -118,6 +120,7 @@ impl PolledApi {
         PolledApi {
             due: clock::monotonic(),
             cursor_ms: api.cursor_ms(),
+            has_replayed: false,
             problem: None,
             total: api.total().clone(),
             api: Some(Box::new(api)),

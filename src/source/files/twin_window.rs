@@ -60,11 +60,17 @@ impl AuditFiles {
                 }
                 continue;
             }
-            let found = opened
-                .open_file(name::file_name(&entry.path))
-                .and_then(|file| file_reader::bytes_before(&file, entry.offset, wanted));
+            let found = opened.open_file(name::file_name(&entry.path)).and_then(|file| {
+                // Other content was not delivered. It would count as a twin of itself when it is read.
+                let head_end = u64::from(entry.head_fingerprint.len);
+                let is_known = file_reader::has_fingerprint(&file, head_end, entry.head_fingerprint)?
+                    && file_reader::has_fingerprint(&file, entry.offset, entry.tail_fingerprint)?;
+                let bytes =
+                    if is_known { file_reader::bytes_before(&file, entry.offset, wanted)? } else { None };
+                Ok(bytes.unwrap_or_default())
+            });
             let bytes = match found {
-                Ok(bytes) => bytes.unwrap_or_default(),
+                Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) if other == index => return Err(error),
                 // A predecessor that cannot be read must not stop this file.

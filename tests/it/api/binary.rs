@@ -1,9 +1,10 @@
 //! The real binary against the simulated Confluence: what a run delivers, and how it goes on after its end.
 
-use crate::rig::{Event, Host};
-use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Options, Row, SCOPED_TOKEN, Seen, Sim};
+use crate::rig::{Event, Host, SOON};
+use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Fault, Options, Row, SCOPED_TOKEN, Seen, Sim};
 use std::fs;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 /// A source that polls this often, with a token in a file.
 pub fn data_center(sim: &Sim) -> Host {
@@ -25,6 +26,32 @@ pub fn cloud(sim: &Sim, token: &str) -> Host {
     host.set("user", &format!("{ADMIN_EMAIL:?}"));
     host.set("token", &format!("{{ file = {:?} }}", host.path("token")));
     host
+}
+
+/// Where a poll takes longer than the interval, the next one is due when it ends. A single run ends all the same, and one
+/// that follows a crash knows when it has read again what was in the output already.
+#[test]
+fn polls_that_take_longer_than_the_interval() {
+    let sim = quiet_data_center();
+    insert(&sim, false, 0..5);
+    let host = data_center(&sim);
+    let mut command = host.command(&[], &[]);
+    command.env("CONFLUENCE_AUDIT_AGENT_FAILPOINT", "after_ack=abort@1");
+    let mut crashed = host.spawn(command);
+    assert_eq!(crashed.wait(SOON).code(), None, "{}", crashed.stderr());
+    sim.fault(Fault::SlowHead(Duration::from_millis(150)));
+    let mut agent = host.start();
+    let before = sim.audit_request_count();
+    agent.until("it has polled", || sim.audit_request_count() > before + 5);
+    insert(&sim, false, 5..6);
+    agent.until("the next event is there", || host.delivered() == 6);
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    let length = fs::metadata(host.output()).unwrap().len();
+    assert_eq!(host.export()["sources"]["wiki"]["marks"][0]["length"], length);
+    insert(&sim, false, 6..9);
+    let mut once = host.start_with(&[], &["--once"]);
+    assert_eq!(once.wait(SOON).code(), Some(0), "{}", once.stderr());
+    is_exact(&sim, &host.events());
 }
 
 /// So many rows, a second apart, the last a second ago.

@@ -1,6 +1,6 @@
 //! Copies of audit files, what `copytruncate` leaves, and files that something compressed.
 
-use crate::rig::{Agent, Host, LogFile, SOON, Writer, append, file_name, judge};
+use crate::rig::{Agent, Event, Host, LogFile, SOON, Writer, append, file_name, judge};
 use flate2::write::GzEncoder;
 use rustix::process::Signal;
 use std::fs::{self, File};
@@ -123,6 +123,32 @@ fn f86_a_copy_of_what_is_gone_is_recognised() {
     writer.append(&next, 20);
     host.once_ok();
     judge(&writer, &host.events()).is_exact();
+}
+
+/// F35: a file is replaced while the agent is stopped, and a copy of the old one is there. The records in the place of
+/// those that were read are no twins of themselves: they have the ids that any other agent gives them.
+#[test]
+fn f35_records_of_a_replaced_file_are_no_twins_of_themselves() {
+    let host = Host::new();
+    let (mut writer, file) = host.audit_file(35, 20);
+    host.once_ok();
+    let copy = host.audit().join("old.audit.log");
+    fs::copy(&file.path, &copy).unwrap();
+    let file = writer.delete_and_create(&file);
+    writer.append(&file, 60);
+    host.once_ok();
+    let delivered = host.events();
+    judge(&writer, &delivered).is_exact();
+    fs::remove_file(copy).unwrap();
+    fs::remove_file(host.output()).unwrap();
+    fs::remove_dir_all(host.state()).unwrap();
+    host.once_ok();
+    let again = host.events();
+    assert_eq!(again.len(), 60);
+    for event in again {
+        let is_same = |other: &&Event| other.original == event.original;
+        assert_eq!(delivered.iter().find(is_same).unwrap().id, event.id);
+    }
 }
 
 /// F88: a file is compressed before it was read, after a part of it was, and after all of it was; the agent is killed
