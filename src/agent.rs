@@ -36,6 +36,21 @@ mod supervisor;
 mod threads;
 mod unfinished;
 
+#[cfg(test)]
+mod commit_tests;
+#[cfg(test)]
+mod flow_control_tests;
+#[cfg(test)]
+mod schedules_tests;
+#[cfg(test)]
+mod unfinished_tests;
+
+/// Locks and channels of `commit`, `flow_control` and `unfinished`. `schedules_tests` compiles these files with others,
+/// which let a test choose the order of all threads.
+mod sync {
+    pub(super) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+}
+
 pub(crate) use build::describe_agent;
 pub use build_context::{AgentError, Mode};
 pub use commit::NewBatch;

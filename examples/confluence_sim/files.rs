@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::time::iso;
 
@@ -26,6 +27,10 @@ pub struct AuditFiles {
     pub tear: bool,
     /// Maximum number of files; older ones are deleted at rotation.
     pub files_max: usize,
+    /// Milliseconds that the time zone of the names is ahead of UTC.
+    pub zone_ms: i64,
+    /// The modification times are those of the simulated clock.
+    pub dated: bool,
     /// Nothing is written. Events during this time never reach a file.
     pub silent: bool,
     /// Nothing is written yet. Events during this time are written with the next batch.
@@ -49,6 +54,8 @@ impl AuditFiles {
             batch_lines: 1,
             tear: false,
             files_max: 100,
+            zone_ms: 0,
+            dated: false,
             silent: false,
             stalled: false,
             failure: None,
@@ -126,12 +133,16 @@ impl AuditFiles {
         fs::create_dir_all(&self.dir)?;
         let path = self.place(now_ms)?;
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        file.write_all(&self.held[..bytes])
+        file.write_all(&self.held[..bytes])?;
+        if self.dated {
+            file.set_modified(UNIX_EPOCH + Duration::from_millis(now_ms.unsigned_abs()))?;
+        }
+        Ok(())
     }
 
     /// Selects the file: a new one each day and at the size limit, otherwise the newest of today.
     fn place(&mut self, now_ms: i64) -> io::Result<PathBuf> {
-        let date: String = iso(now_ms)[..10].replace('-', "");
+        let date: String = iso(now_ms + self.zone_ms)[..10].replace('-', "");
         let (day, mut number) = match self.current.take() {
             Some(current) => current,
             None => (date.clone(), self.newest(&date)?),

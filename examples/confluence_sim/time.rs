@@ -2,6 +2,7 @@
 
 use confluence_audit_agent::clock;
 use jiff::Timestamp;
+use std::time::Instant;
 
 /// The clock of the simulated server. It does not affect waits.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,6 +11,8 @@ pub enum Clock {
     Real { ahead_ms: i64 },
     /// Stands still until it is set or advanced.
     Set(i64),
+    /// Runs this many times as fast as real time, from `begun_ms` at `begun`.
+    Fast { begun: Instant, begun_ms: i64, speed: i64 },
 }
 
 impl Clock {
@@ -17,6 +20,10 @@ impl Clock {
         match self {
             Clock::Real { ahead_ms } => clock::now_ms() + ahead_ms,
             Clock::Set(ms) => ms,
+            Clock::Fast { begun, begun_ms, speed } => {
+                let passed = clock::monotonic().saturating_duration_since(begun);
+                begun_ms + (passed.as_nanos() as i64).saturating_mul(speed) / 1_000_000
+            }
         }
     }
 
@@ -24,6 +31,9 @@ impl Clock {
         match self {
             Clock::Real { ahead_ms } => Clock::Real { ahead_ms: ahead_ms + by_ms },
             Clock::Set(ms) => Clock::Set(ms + by_ms),
+            Clock::Fast { begun, begun_ms, speed } => {
+                Clock::Fast { begun, begun_ms: begun_ms + by_ms, speed }
+            }
         }
     }
 }

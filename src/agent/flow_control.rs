@@ -1,9 +1,9 @@
 //! Backpressure and wake-ups of a reader thread: the state that the threads of one source share.
 
 use super::health::HealthRecord;
+use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::clock;
 use crate::telemetry::heartbeat;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Buffers kept for the next batches, to save allocations while busy.
@@ -13,7 +13,7 @@ const SPARE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Shortest time between two sweeps after notifications, so that a directory in which unrelated files change does not
 /// cause constant sweeps.
-const SWEEP_GAP: Duration = Duration::from_millis(50);
+pub(super) const SWEEP_GAP: Duration = Duration::from_millis(50);
 
 pub struct FlowControl {
     /// Bytes that may be in flight to the sinks of the source before another block is read.
@@ -193,43 +193,5 @@ impl FlowControl {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A poisoned lock does no harm: every change keeps the state consistent, and a panic ends the process anyway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_notification_sweeps_at_once_and_the_next_after_a_gap() {
-        let flow = FlowControl::new(1024);
-        let far = || clock::monotonic() + Duration::from_secs(60);
-        assert!(!flow.start_sweep_if_due());
-        flow.wake(true);
-        flow.sleep(far());
-        let first = clock::monotonic();
-        assert!(flow.start_sweep_if_due());
-        let mut sweeps = 0;
-        while sweeps < 2 {
-            flow.wake(true);
-            flow.sleep(far());
-            sweeps += u32::from(flow.start_sweep_if_due());
-        }
-        let passed = clock::monotonic() - first;
-        assert!(passed >= 2 * SWEEP_GAP && passed < Duration::from_secs(30), "{passed:?}");
-    }
-
-    #[test]
-    fn a_line_wakes_the_reader_while_a_sweep_is_delayed() {
-        let flow = FlowControl::new(1024);
-        flow.wake(true);
-        assert!(flow.start_sweep_if_due());
-        flow.wake(true);
-        flow.wake(false);
-        let before = clock::monotonic();
-        flow.sleep(before + Duration::from_secs(60));
-        assert!(!flow.start_sweep_if_due() || clock::monotonic() - before >= SWEEP_GAP);
-        flow.sleep(before + Duration::from_secs(60));
-        assert!(flow.start_sweep_if_due());
     }
 }

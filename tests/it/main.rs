@@ -33,6 +33,7 @@ mod setup;
 mod signals;
 mod simulator;
 mod sinks;
+mod soak;
 mod state;
 mod state_command;
 mod status;

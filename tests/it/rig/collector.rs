@@ -229,6 +229,13 @@ impl Collector {
         lock(&self.state).stored.len()
     }
 
+    /// Removes what is stored and the requests, so that a long test needs no memory for them. The ids stay.
+    pub fn take_stored(&self) -> Vec<Sent> {
+        let mut state = lock(&self.state);
+        state.posts.clear();
+        std::mem::take(&mut state.stored)
+    }
+
     /// How many different events are stored.
     pub fn distinct(&self) -> usize {
         lock(&self.state).ids.len()

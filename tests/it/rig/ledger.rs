@@ -22,7 +22,19 @@ pub fn judge_ledger<'i>(
     outputs: &[PathBuf],
     may_differ: &HashSet<String>,
 ) {
-    let reader = LedgerReader::open(&host.state().join("ledger/wiki")).unwrap().unwrap();
+    judge_ledger_of(host, "wiki", ids, outputs, may_differ);
+}
+
+/// As [`judge_ledger`], of any source. The `outputs` are those of all sources.
+#[track_caller]
+pub fn judge_ledger_of<'i>(
+    host: &Host,
+    source: &str,
+    ids: impl Iterator<Item = &'i String>,
+    outputs: &[PathBuf],
+    may_differ: &HashSet<String>,
+) {
+    let reader = LedgerReader::open(&host.state().join("ledger").join(source)).unwrap().unwrap();
     let mut recorded = HashMap::<String, usize>::new();
     for entry in reader.entries(reader.first()..reader.size()) {
         let (number, entry) = entry.unwrap();
