@@ -271,6 +271,10 @@ fn commit_due(
 }
 
 #[cfg(test)]
+#[path = "commit_tests.rs"]
+mod more_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::ledger::Limits;

@@ -197,6 +197,10 @@ impl FlowControl {
 }
 
 #[cfg(test)]
+#[path = "flow_control_tests.rs"]
+mod waits;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
