@@ -37,6 +37,8 @@ mod threads;
 mod unfinished;
 
 #[cfg(test)]
+mod commit_due_tests;
+#[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
 mod flow_control_tests;

@@ -366,3 +366,96 @@ mod hashes_text {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    #[test]
+    fn a_file_without_an_inode_is_replaced() {
+        assert!(FileEntry::default().is_replaced());
+        assert!(!FileEntry { ino: 7, ..FileEntry::default() }.is_replaced());
+    }
+
+    /// The numbers of deleted outputs are stored only if there are any: an older release reads such a mark.
+    #[test]
+    fn deleted_outputs_are_added_up_and_stored_if_there_are_any() {
+        let mut deleted = DeletedOutputs::default();
+        let mark = |deleted| {
+            let (sink, path) = ("out".to_owned(), "/out".into());
+            let mark = SinkMark { sink, path, dev: 1, ino: 2, rotation: 3, length: 4, deleted };
+            let text = serde_json::to_string(&mark).unwrap();
+            assert_eq!(serde_json::from_str::<SinkMark>(&text).unwrap(), mark);
+            text
+        };
+        assert!(!mark(deleted).contains("deleted"));
+        deleted.add(DeletedOutputs { files: 2, events: 30 });
+        deleted.add(DeletedOutputs { files: 1, events: 12 });
+        assert_eq!(deleted, DeletedOutputs { files: 3, events: 42 });
+        assert!(mark(deleted).contains(r#""deleted":{"files":3,"events":42}"#));
+    }
+
+    #[test]
+    fn a_path_that_is_not_utf8_is_stored_as_it_is() {
+        for path in [&b"/var/log/audit"[..], b"/gr\xc3\xbc", b"/no \xff utf-8\x0a", b"\xfe"] {
+            let entry = FileEntry { path: OsString::from_vec(path.to_vec()).into(), ..FileEntry::default() };
+            let text = serde_json::to_string(&entry).unwrap();
+            assert_eq!(serde_json::from_str::<FileEntry>(&text).unwrap(), entry, "{text}");
+        }
+        for wrong in ["\\u0000zz", "\\u0000ä"] {
+            let loss = format!(r#"{{"at_ms":1,"path":"{wrong}","from":0,"to":1,"reason":""}}"#);
+            assert!(serde_json::from_str::<Loss>(&loss).is_err(), "{loss}");
+        }
+    }
+
+    #[test]
+    fn hashes_are_stored_as_whole_ones() {
+        let position = LedgerPosition { edge: vec![[1; 32], [2; 32]], size: 3, ..LedgerPosition::default() };
+        let text = serde_json::to_string(&position).unwrap();
+        assert_eq!(serde_json::from_str::<LedgerPosition>(&text).unwrap(), position);
+        let cut = text.replace("Ag\",", "\",");
+        assert!(cut != text && serde_json::from_str::<LedgerPosition>(&cut).is_err(), "{cut}");
+    }
+
+    /// That positions follow later is no change by itself.
+    #[test]
+    fn progress_without_changes_is_empty() {
+        let mut progress = Progress::default();
+        assert!(progress.is_empty());
+        progress.positions_pending = true;
+        assert!(progress.is_empty());
+        progress.forgotten_files.push(1);
+        assert!(!progress.is_empty());
+    }
+
+    /// Of each file and each cursor the newest counts; lists are joined in order.
+    #[test]
+    fn later_progress_replaces_what_is_older() {
+        let file = |key, offset| FileEntry { key, offset, ..FileEntry::default() };
+        let api = |at_ms| Some(ApiCursor { at_ms, ..ApiCursor::default() });
+        let nodes =
+            |name: &str| Some(ClusterNodes { others: vec![name.to_owned()], ..ClusterNodes::default() });
+        let loss = |from| Loss { at_ms: 1, path: "/a".into(), from, to: 9, reason: String::new(), file: 1 };
+        let mut progress = Progress {
+            files: vec![file(1, 10), file(2, 10), file(3, 10)],
+            losses: vec![loss(1)],
+            api: api(5),
+            api_other_nodes: api(6),
+            nodes: nodes("a"),
+            ..Progress::default()
+        };
+        progress.merge(Progress {
+            files: vec![file(2, 20), file(4, 20)],
+            forgotten_files: vec![3, 4],
+            losses: vec![loss(2)],
+            api: api(7),
+            ..Progress::default()
+        });
+        assert_eq!(progress.files, [file(1, 10), file(2, 20)]);
+        assert_eq!(progress.forgotten_files, [3, 4]);
+        assert_eq!(progress.losses, [loss(1), loss(2)]);
+        assert_eq!((progress.api, progress.api_other_nodes, progress.nodes), (api(7), api(6), nodes("a")));
+    }
+}

@@ -48,7 +48,7 @@ pub(super) struct SourceProgress {
     watermark: Watermark<NewBatch, Option<SinkMark>>,
     ready: Progress,
     /// Events in quarantine that are not in the ledger yet.
-    quarantined: HashSet<EventId>,
+    pub(super) quarantined: HashSet<EventId>,
     marks: Vec<Option<SinkMark>>,
     /// The latest marks. They are committed only together with the positions, which may still be pending.
     newest_marks: Vec<Option<SinkMark>>,
@@ -56,8 +56,8 @@ pub(super) struct SourceProgress {
     /// The ledger as of the commit that is being stored.
     position_to_store: Option<LedgerPosition>,
     pub(super) dirty: bool,
-    uncommitted_bytes: u64,
-    last_commit: Option<Instant>,
+    pub(super) uncommitted_bytes: u64,
+    pub(super) last_commit: Option<Instant>,
 }
 
 impl SourceProgress {
@@ -128,7 +128,7 @@ impl SourceProgress {
     }
 
     /// When to commit: an interval after the last commit, or at once if that has passed.
-    fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
+    pub(super) fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
         self.dirty.then(|| self.last_commit.map_or(now, |last| last + settings.interval))
     }
 
@@ -223,7 +223,7 @@ pub(super) fn run(
     Ok(())
 }
 
-fn commit_due(
+pub(super) fn commit_due(
     store: &mut Option<Store>,
     sources: &mut [SourceProgress],
     settings: &Settings,

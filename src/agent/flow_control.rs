@@ -7,9 +7,9 @@ use crate::telemetry::heartbeat;
 use std::time::{Duration, Instant};
 
 /// Buffers kept for the next batches, to save allocations while busy.
-const SPARE_MAX: usize = 3;
+pub(super) const SPARE_MAX: usize = 3;
 /// A larger buffer is not kept, or one long event would keep its memory.
-const SPARE_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const SPARE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Shortest time between two sweeps after notifications, so that a directory in which unrelated files change does not
 /// cause constant sweeps.
@@ -25,18 +25,18 @@ pub struct FlowControl {
 }
 
 #[derive(Default)]
-struct State {
-    in_flight_bytes: usize,
-    woken: bool,
+pub(super) struct State {
+    pub(super) in_flight_bytes: usize,
+    pub(super) woken: bool,
     sweep: bool,
     /// When a sweep after a notification was last started.
-    last_sweep: Option<Instant>,
+    pub(super) last_sweep: Option<Instant>,
     paused: bool,
     stopped: bool,
     stop_reason: Option<String>,
-    spare: Vec<Vec<u8>>,
+    pub(super) spare: Vec<Vec<u8>>,
     /// Threads that wait for a change.
-    waiting: usize,
+    pub(super) waiting: usize,
 }
 
 impl State {
@@ -190,7 +190,7 @@ impl FlowControl {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A poisoned lock does no harm: every change keeps the state consistent, and a panic ends the process anyway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -261,3 +261,119 @@ impl BlockCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::EntryKind;
+
+    fn entry(input: EntryInput, flags: u8, time_ms: i64, offset: u64) -> Entry {
+        let (kind, digest) = (EntryKind::Delivered, [0; 32]);
+        Entry { kind, input, flags, file: 1, time_ms, id: 7, offset, length: 1, digest }
+    }
+
+    fn spans(entries: &[Entry]) -> Spans {
+        let mut spans = Spans::default();
+        entries.iter().for_each(|entry| spans.add(entry));
+        spans
+    }
+
+    fn timed(from_ms: i64, to_ms: i64) -> Spans {
+        spans(&[entry(EntryInput::File, 0, from_ms, 0), entry(EntryInput::File, 0, to_ms, 0)])
+    }
+
+    #[test]
+    fn spans_hold_what_was_added_and_both_ends() {
+        let both = spans(&[
+            entry(EntryInput::File, 0, 10, 900),
+            entry(EntryInput::Agent, 0, 20, 900),
+            entry(EntryInput::Api, 0, 100, 0),
+            entry(EntryInput::Api, 0, 110, 0),
+        ]);
+        for (ms, held) in
+            [(9, false), (10, true), (20, true), (21, false), (99, false), (100, true), (111, false)]
+        {
+            assert_eq!(both.may_hold(Lookup::Time(ms)), held, "{ms}");
+        }
+        assert!(!both.untimed && !both.may_hold(Lookup::Offset(900)));
+        assert_eq!(both.times(), Some((10, 110)));
+        let untimed =
+            spans(&[entry(EntryInput::File, NO_TIME, 0, 5), entry(EntryInput::File, NO_TIME, 0, 9)]);
+        for (offset, held) in [(4, false), (5, true), (9, true), (10, false)] {
+            assert_eq!(untimed.may_hold(Lookup::Offset(offset)), held, "{offset}");
+        }
+        assert!(untimed.untimed && untimed.times().is_none() && !untimed.may_hold(Lookup::Time(0)));
+        // A row without a time has nothing to be found by but its id; what has no id is never looked up.
+        assert!(spans(&[entry(EntryInput::Api, NO_TIME, 0, 5)]).untimed);
+        assert_eq!(spans(&[Entry { id: 0, ..entry(EntryInput::File, 0, 10, 0) }]), Spans::default());
+    }
+
+    #[test]
+    fn a_summary_is_read_as_it_was_written() {
+        let mut all = timed(-5, 7);
+        all.join(spans(&[entry(EntryInput::Api, 0, 11, 0), entry(EntryInput::Api, 0, 13, 0)]));
+        for flags in [0, NO_TIME] {
+            all.add(&entry(EntryInput::File, flags, 1, 17));
+            let bytes = BlockSummary { spans: all, hash: [9; 32] }.to_bytes();
+            assert_eq!(BlockSummary::spans_from(&bytes), all);
+            assert_eq!(BlockSummary::hash_from(&bytes), [9; 32]);
+        }
+        assert!(all.untimed);
+    }
+
+    /// Block numbers and joined spans stay right when the oldest segment is dropped.
+    #[test]
+    fn candidates_after_a_segment_was_dropped() {
+        let (first, count) = (2 * SEGMENT_BLOCKS as u64, SEGMENT_BLOCKS as u64 + 300);
+        let mut index = SpanIndex::starting_at(first);
+        for block in first..first + count {
+            let untimed = entry(EntryInput::File, NO_TIME, 0, block * 10);
+            let at = block as i64 * 100;
+            let mut of_block = timed(at, at + 50);
+            if block % 100 == 0 {
+                of_block.add(&untimed);
+            }
+            index.push(of_block);
+        }
+        let found = |index: &SpanIndex, block: u64| {
+            index.candidates(Lookup::Time(block as i64 * 100 + 50)).collect::<Vec<_>>()
+        };
+        let untimed = |index: &SpanIndex| index.untimed().collect::<Vec<_>>();
+        assert!((first..first + count).all(|block| found(&index, block) == [block]));
+        assert!(found(&index, first - 1).is_empty() && found(&index, first + count).is_empty());
+        assert_eq!(index.candidates(Lookup::Time(first as i64 * 100 + 51)).count(), 0, "between two blocks");
+        assert_eq!(untimed(&index), [1000, 900, 800, 700, 600]);
+        assert_eq!(index.candidates(Lookup::Offset(7_000)).collect::<Vec<_>>(), [700]);
+        assert_eq!(index.all(timed(1, 1)).times(), Some((1, (first + count - 1) as i64 * 100 + 50)));
+        index.drop_segment();
+        let kept = first + SEGMENT_BLOCKS as u64;
+        assert!((kept..first + count).all(|block| found(&index, block) == [block]));
+        assert!((first..kept).all(|block| found(&index, block).is_empty()));
+        assert_eq!(untimed(&index), [1000, 900, 800]);
+        assert_eq!(index.all(Spans::default()).times().unwrap().0, kept as i64 * 100);
+        // Newest first, if several may hold it.
+        index.push(timed(kept as i64 * 100, i64::MAX));
+        assert_eq!(found(&index, kept), [first + count, kept]);
+    }
+
+    #[test]
+    fn the_block_that_was_not_used_for_longest_leaves_the_cache() {
+        let bytes = |id: u128| Entry { id, ..entry(EntryInput::File, 0, 1, 0) }.to_bytes();
+        let mut cache = BlockCache::default();
+        assert_eq!(cache.contains(0, 1), None);
+        for block in 0..CACHED_BLOCKS as u64 {
+            assert_eq!(cache.contains(block, 1), None);
+            cache.put(block, &[bytes(500 + u128::from(block)), bytes(1_000)].concat());
+        }
+        assert_eq!(
+            (cache.contains(0, 500), cache.contains(0, 1_000), cache.contains(0, 1)),
+            (Some(true), Some(true), Some(false))
+        );
+        let next = CACHED_BLOCKS as u64;
+        assert_eq!(cache.contains(next, 1), None);
+        cache.put(next, &bytes(5));
+        assert_eq!(cache.blocks.len(), CACHED_BLOCKS);
+        assert_eq!(cache.contains(1, 1), None, "block 0 was used later");
+        assert_eq!((cache.contains(0, 500), cache.contains(next, 5)), (Some(true), Some(true)));
+    }
+}

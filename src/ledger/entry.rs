@@ -175,3 +175,62 @@ fn part<const N: usize>(bytes: &[u8; ENTRY_BYTES], at: usize) -> [u8; N] {
     part.copy_from_slice(&bytes[at..at + N]);
     part
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(input: EntryInput, flags: u8) -> Entry {
+        let kind = EntryKind::Delivered;
+        Entry { kind, input, flags, file: 1, time_ms: 5, id: 12, offset: 3, length: 1, digest: [0; 32] }
+    }
+
+    #[test]
+    fn what_an_entry_is_found_by() {
+        let keys = |entry: Entry| entry.keys().collect::<Vec<_>>();
+        assert_eq!(keys(entry(EntryInput::File, 0)), [12]);
+        assert_eq!(keys(Entry { id: 0, ..entry(EntryInput::File, NO_TIME) }), [0; 0]);
+        // The same bytes elsewhere in the file are another event.
+        assert_eq!(keys(entry(EntryInput::File, NO_TIME)), [12, 12 ^ 3]);
+        assert_eq!(keys(entry(EntryInput::Api, NO_TIME)), [12]);
+        assert_eq!(untimed_key(EventId(6), 3), 5);
+        let mut legacy = entry(EntryInput::Api, SELF_POLL);
+        legacy.set_cross_route_id(EventId(0x1234_5678_9abc_def0_1122_3344_5566_7788));
+        assert_eq!(legacy.flags, SELF_POLL | LEGACY_ROW);
+        assert_eq!(keys(legacy), [12, 0x1234_5678_9abc_def0_1122_3344]);
+        legacy.set_cross_route_id(EventId(5));
+        assert_eq!(legacy.flags, SELF_POLL | LEGACY_ROW);
+    }
+
+    #[test]
+    fn what_an_entry_is_looked_up_by() {
+        assert!(matches!(entry(EntryInput::File, 0).lookup(), Some(Lookup::Time(5))));
+        assert!(matches!(entry(EntryInput::Api, SELF_POLL).lookup(), Some(Lookup::Time(5))));
+        assert!(matches!(entry(EntryInput::File, NO_TIME).lookup(), Some(Lookup::Offset(3))));
+        assert!(entry(EntryInput::Api, NO_TIME).lookup().is_none());
+        assert!(Entry { id: 0, ..entry(EntryInput::File, NO_TIME) }.lookup().is_none());
+    }
+
+    /// The members are where the documentation says. SHA-256 of `abc` is that of FIPS 180-2.
+    #[test]
+    fn the_form_of_an_entry_does_not_change() {
+        let digest = record_digest(b"abc");
+        assert_eq!(digest[..4], [0xba, 0x78, 0x16, 0xbf]);
+        for (kind, kind_byte) in [
+            (EntryKind::Delivered, 1),
+            (EntryKind::Quarantined, 2),
+            (EntryKind::Loss, 3),
+            (EntryKind::Agent, 4),
+        ] {
+            for (input, input_byte) in [(EntryInput::File, 1), (EntryInput::Api, 2), (EntryInput::Agent, 3)] {
+                let entry = Entry { kind, digest, time_ms: -1, ..entry(input, HEARTBEAT) };
+                let bytes = entry.to_bytes();
+                assert_eq!(bytes[..8], [VERSION, kind_byte, input_byte, HEARTBEAT, 0, 0, 0, 1]);
+                assert_eq!((&bytes[8..16], bytes[31], bytes[39], bytes[43]), (&[0xff; 8][..], 12, 3, 1));
+                assert_eq!((&bytes[44..48], &bytes[48..]), (&[0; 4][..], &digest[..]));
+                assert_eq!(Entry::from_bytes(&bytes), Some(entry));
+                assert_eq!(Entry::from_bytes(&bytes[..79]), None);
+            }
+        }
+    }
+}

@@ -273,4 +273,68 @@ mod tests {
         assert_eq!(verifier.signature(note), Signature::Valid);
         assert_eq!(verifier.signature(&note.replace("answer", "Answer")), Signature::Invalid);
     }
+
+    #[test]
+    fn a_key_is_read_in_its_one_form() {
+        let verifier = Signer::new("name", &[7; 32]).unwrap().verifier();
+        let text = verifier.to_string();
+        assert_eq!((verifier.name(), verifier.short()), ("name", text[..13].to_owned()));
+        let (id, key) = text.strip_prefix("name+").unwrap().split_once('+').unwrap();
+        let parse = |name: &str, id: &str, key: &str| Verifier::parse(&format!("{name}+{id}+{key}"));
+        assert_eq!(parse("name", id, key), Some(verifier.clone()));
+        assert_eq!(parse("name", &format!("0{id}"), key), None, "longer");
+        let mut other_algorithm = STANDARD.decode(key).unwrap();
+        other_algorithm[0] = 2;
+        assert_eq!(parse("name", id, &STANDARD.encode(&other_algorithm)), None);
+        assert_eq!(parse("name", id, &STANDARD.encode(&other_algorithm[..32])), None);
+        for name in ["", "a b", "a+b", "a\u{7}"] {
+            assert!(Signer::new(name, &[7; 32]).is_none(), "{name:?}");
+            let unnamed = Verifier { name: name.to_owned(), ..verifier.clone() };
+            assert_eq!(Verifier::parse(&unnamed.to_string()), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_read_in_its_one_form() {
+        let root = STANDARD.encode([3; 32]);
+        let parse = |text: &str| Checkpoint::parse(&format!("{text}\n— k AA\n"));
+        let size = |checkpoint: Option<Checkpoint>| checkpoint.map(|checkpoint| checkpoint.size);
+        assert_eq!(size(parse(&format!("log\n12\n{root}\n"))), Some(12));
+        assert_eq!(size(parse(&format!("log\n12\n{root}\nmore\n"))), Some(12), "an extension");
+        for wrong in [
+            format!("\n12\n{root}\n"),
+            format!("log\n012\n{root}\n"),
+            format!("log\n+12\n{root}\n"),
+            format!("log\n12\n{}\n", STANDARD.encode([3; 31])),
+            format!("log\n12\n{root}\n\nmore\n"),
+            format!("log\n12\n{root}\n\t\n"),
+            "log\n12\n".to_owned(),
+        ] {
+            assert_eq!(parse(&wrong), None, "{wrong:?}");
+        }
+        assert_eq!(Checkpoint::parse(&format!("log\n12\n{root}\n\n— k AA")), None, "it is being written");
+    }
+
+    #[test]
+    fn a_signature_counts_if_all_of_its_key_are_valid() {
+        let (signer, other) = (Signer::new("k", &[7; 32]).unwrap(), Signer::new("l", &[8; 32]).unwrap());
+        let (verifier, text) = (signer.verifier(), "text\n");
+        let note = signer.sign_text(text);
+        let forged = format!("{SIGNATURE}k {}\n", STANDARD.encode([&verifier.id()[..], &[0; 64]].concat()));
+        assert_eq!(verifier.signature(&other.cosign(&note).unwrap()), Signature::Valid);
+        assert_eq!(verifier.signature(&signer.cosign(&other.sign_text(text)).unwrap()), Signature::Valid);
+        assert_eq!(verifier.signature(&format!("{note}{forged}")), Signature::Invalid);
+        assert_eq!(verifier.signature("text\n"), Signature::Missing);
+        assert_eq!(signers("text\n"), [""; 0]);
+        // The same name with another key is another key.
+        let renamed = Signer::new("k", &[8; 32]).unwrap();
+        assert_eq!(verifier.signature(&renamed.sign_text(text)), Signature::Missing);
+        // No more signatures are looked at than anybody writes.
+        let many = |before: usize| {
+            let line = other.sign_text(text).split_off(text.len() + 1);
+            format!("{text}\n{}{}", line.repeat(before), note.split_once("\n\n").unwrap().1)
+        };
+        assert_eq!(verifier.signature(&many(SIGNATURES_MAX - 1)), Signature::Valid);
+        assert_eq!(verifier.signature(&many(SIGNATURES_MAX)), Signature::Missing);
+    }
 }

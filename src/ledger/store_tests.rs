@@ -284,6 +284,49 @@ fn cut_power(dir: &Path, position: &LedgerPosition, garbage: bool) {
     damage(&dir.join("blocks"), position.blocks_synced * BLOCK_SUMMARY_BYTES as u64);
 }
 
+/// The summaries of blocks are synced once a segment. What is not synced is made again at the start.
+#[test]
+fn summaries_are_synced_once_a_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, position) = filled(dir.path(), SEGMENT_ENTRIES - 1);
+    assert_eq!((position.blocks_synced, position.size), (0, SEGMENT_ENTRIES - 1));
+    let mut add = |count: u64| {
+        let size = ledger.size();
+        (size..size + count).for_each(|n| ledger.append(&nth(n)));
+        commit(&mut ledger)
+    };
+    assert_eq!(add(1).blocks_synced, 256);
+    let last = add(1000);
+    assert_eq!((last.blocks_synced, last.size), (256, SEGMENT_ENTRIES + 1000));
+    cut_power(dir.path(), &last, true);
+    let (mut ledger, damage) = Ledger::open(dir.path(), &last).unwrap();
+    assert!(damage.is_empty());
+    assert_eq!(std::fs::metadata(dir.path().join("blocks")).unwrap().len(), 256 * BLOCK_SUMMARY_BYTES as u64);
+    assert!((SEGMENT_ENTRIES - 300..last.size).all(|n| contains(&mut ledger, &nth(n))));
+    assert_eq!(commit(&mut ledger), last);
+    assert_eq!(std::fs::metadata(dir.path().join("blocks")).unwrap().len(), 259 * BLOCK_SUMMARY_BYTES as u64);
+}
+
+/// A gap over two segments is one gap.
+#[test]
+fn entries_that_are_lost_in_several_segments_are_one_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, position) = filled(dir.path(), 2 * SEGMENT_ENTRIES + 20);
+    let path = |first: u64| dir.path().join("entries").join(format!("{first:016}"));
+    let cut = |first: u64, bytes: u64| {
+        File::options().write(true).open(path(first)).unwrap().set_len(bytes).unwrap()
+    };
+    cut(0, 80 * (SEGMENT_ENTRIES - 5) + 79);
+    std::fs::remove_file(path(SEGMENT_ENTRIES)).unwrap();
+    cut(2 * SEGMENT_ENTRIES, 80 * 7);
+    let (ledger, damage) = Ledger::open(dir.path(), &position).unwrap();
+    let (one, other) =
+        (SEGMENT_ENTRIES - 5..2 * SEGMENT_ENTRIES, 2 * SEGMENT_ENTRIES + 7..2 * SEGMENT_ENTRIES + 20);
+    assert_eq!(damage, [Damage { missing: one }, Damage { missing: other }]);
+    assert_eq!(ledger.size(), position.size);
+    assert!(Ledger::open(dir.path(), &position).unwrap().1.is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     /// Appends, lookups, commits, kills and power cuts in any order: it is a set, and after a kill the set of the last

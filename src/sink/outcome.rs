@@ -220,4 +220,88 @@ mod tests {
         assert!(excerpt(&"ä".repeat(9000)).chars().count() <= EXCERPT_CHARS_MAX + 1);
         assert_eq!(excerpt(" \n "), "");
     }
+
+    /// The metrics count a request by its event that needs most attention.
+    #[test]
+    fn a_request_has_the_class_of_its_worst_event() {
+        let reason = || "why".to_owned();
+        let (poison, misconfigured) =
+            (Outcome::Poison { reason: reason() }, Outcome::Misconfigured { reason: reason() });
+        let large = Outcome::TooLarge { reason: reason() };
+        let each = |outcomes: &[&Outcome]| {
+            RequestOutcome::Each(outcomes.iter().map(|outcome| (*outcome).clone()).collect()).class()
+        };
+        let (delivered, retry) = (&Outcome::Delivered, &Outcome::retry("why"));
+        assert_eq!(each(&[]), "ok");
+        assert_eq!(each(&[delivered, &Outcome::Duplicate]), "ok");
+        assert_eq!(each(&[delivered, &poison]), "refused");
+        assert_eq!(each(&[&large]), "refused");
+        assert_eq!(each(&[&poison, retry, delivered]), "retry");
+        assert_eq!(each(&[retry, &misconfigured, &poison]), "misconfigured");
+        assert_eq!(RequestOutcome::All(Outcome::Delivered).class(), "ok");
+        assert_eq!(RequestOutcome::All(retry.clone()).class(), "retry");
+        assert_eq!(RequestOutcome::Halve { reason: reason(), too_large: false }.class(), "refused");
+        assert_eq!(RequestOutcome::Suspect { at: 1, reason: reason() }.class(), "refused");
+        for outcome in [&poison, &misconfigured, &large, retry] {
+            assert_eq!(outcome.reason(), "why");
+        }
+        assert_eq!((delivered.reason(), Outcome::Duplicate.reason()), ("", ""));
+    }
+
+    /// A failed connection heals by itself, a wrong certificate does not.
+    #[test]
+    fn a_request_without_a_response_is_retried_unless_a_person_must_act() {
+        let (phase, after) = (http::Phase::Idle, Duration::from_secs(60));
+        let retry = [HttpError::Timeout { phase, after }, HttpError::TooLarge { bytes_max: 7 }];
+        for error in &retry {
+            assert_eq!(Outcome::of_error(error), Outcome::retry(crate::telemetry::chain(error)));
+        }
+        let settings = [
+            HttpError::NoHeader { what: "the token".into() },
+            HttpError::Foreign { url: "http://x/".into() },
+        ];
+        for error in &settings {
+            assert_eq!(
+                Outcome::of_error(error),
+                Outcome::Misconfigured { reason: crate::telemetry::chain(error) }
+            );
+        }
+    }
+
+    /// What an operator reads has the remedy of its status, and what the server said.
+    #[test]
+    fn server_messages_have_a_hint() {
+        let response =
+            |status, body: &str| http::Response { status, body: body.into(), ..http::Response::default() };
+        for (status, hint) in [
+            (401, "the credentials are not accepted"),
+            (403, "lack the permission"),
+            (404, "correct the URL"),
+            (405, "this method is not allowed"),
+            (407, "proxy"),
+            (413, "too large"),
+            (415, "content type is not accepted"),
+            (429, "too many requests"),
+        ] {
+            let message = server_message(&response(status, "said"));
+            assert!(message.starts_with(&format!("status {status}: ")), "{message}");
+            assert!(message.contains(hint) && message.ends_with(", response: said"), "{message}");
+            assert_eq!(
+                server_message_without_hint(&response(status, "said")),
+                format!("status {status}, response: said")
+            );
+        }
+        assert_eq!(server_message(&response(418, "")), "status 418");
+    }
+
+    #[test]
+    fn an_excerpt_is_cut_after_its_longest_length() {
+        let exact = "x".repeat(EXCERPT_CHARS_MAX);
+        assert_eq!(excerpt(&exact), exact);
+        assert_eq!(excerpt(&format!("{exact}y")), format!("{exact}…"));
+        let words = "ab ".repeat(EXCERPT_CHARS_MAX);
+        let cut = excerpt(&words);
+        assert!(words.starts_with(cut.trim_end_matches('…')) && cut.ends_with('…'));
+        assert_eq!(cut.chars().count(), EXCERPT_CHARS_MAX + 1);
+    }
 }

@@ -273,4 +273,54 @@ mod tests {
         }
         assert!(!state.is_api());
     }
+
+    /// After missing events the API stays the active input until files grow again, and is then compared with them.
+    #[test]
+    fn the_role_of_the_api() {
+        let (lag, now) = (Duration::from_secs(90), crate::clock::monotonic());
+        let compare = ApiRole::Compare { lag };
+        let api = |cause, healthy_since| State::Api { cause, healthy_since };
+        for (state, role) in [
+            (State::default(), compare),
+            (State::Files { unusable_since: Some(now) }, compare),
+            (api(FallbackCause::Unusable, None), ApiRole::Deliver),
+            (api(FallbackCause::Unusable, Some(now)), ApiRole::Deliver),
+            (api(FallbackCause::Silent, None), ApiRole::Deliver),
+            (api(FallbackCause::Silent, Some(now)), compare),
+        ] {
+            assert_eq!(state.role(lag), role, "{state:?}");
+        }
+        assert_eq!((compare.lag(), ApiRole::Deliver.lag()), (lag, Duration::ZERO));
+    }
+
+    /// The health that was seen before a restart does not count.
+    #[test]
+    fn the_state_resumes_after_a_restart() {
+        assert_eq!(State::resumed(None), State::Files { unusable_since: None });
+        for cause in [FallbackCause::Unusable, FallbackCause::Silent] {
+            assert_eq!(State::resumed(Some(cause)), State::Api { cause, healthy_since: None });
+        }
+    }
+
+    /// When the state may change without a new observation. After missing events a comparison must fit in.
+    #[test]
+    fn when_a_timeout_ends() {
+        let now = crate::clock::monotonic();
+        let due = |state: &State| state.due(TIMEOUTS).map(|at| at.duration_since(now).as_secs());
+        let mut state = State::default();
+        assert_eq!(due(&state), None);
+        state.observe(FileActivity::Unusable, 0, TIMEOUTS, now);
+        assert_eq!(due(&state), Some(30));
+        state.observe(FileActivity::AtEnd, 0, TIMEOUTS, now);
+        assert_eq!(due(&state), None);
+        for (cause, seconds) in [(FallbackCause::Unusable, 120), (FallbackCause::Silent, 200)] {
+            let mut state = State::resumed(Some(cause));
+            assert_eq!(due(&state), None);
+            state.observe(FileActivity::Growing, 0, TIMEOUTS, now);
+            assert_eq!(due(&state), Some(seconds), "{cause:?}");
+        }
+        let quick = FailoverTimeouts { comparison_time: Duration::ZERO, ..TIMEOUTS };
+        let silent = State::Api { cause: FallbackCause::Silent, healthy_since: Some(now) };
+        assert_eq!(silent.due(quick), Some(now + TIMEOUTS.file_recovery_timeout));
+    }
 }

@@ -269,6 +269,7 @@ fn measure_line(reader: &mut impl BufRead) -> io::Result<(usize, bool)> {
 mod tests {
     use super::super::super::Batch;
     use super::*;
+    use crate::sink::compress::CompressedWriter;
 
     fn id_of(event: &[u8]) -> Option<EventId> {
         let number = std::str::from_utf8(event).ok()?.strip_prefix("event ")?.strip_suffix('!')?;
@@ -461,5 +462,135 @@ mod tests {
         let (output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         assert_eq!(output.length, 5);
         assert_eq!(std::fs::read(&config.path).unwrap(), b"half\n");
+    }
+
+    fn compressed(path: &Path) -> std::path::PathBuf {
+        let name = Path::new(&format!("{}.gz", path.display())).to_owned();
+        let mut writer = CompressedWriter::new(File::create(&name).unwrap(), Compression::Gzip).unwrap();
+        writer.write_all(&std::fs::read(path).unwrap()).unwrap();
+        writer.finish().unwrap();
+        name
+    }
+
+    /// An older state was restored: the mark is in a file that is compressed by now.
+    #[test]
+    fn events_after_the_mark_are_read_from_compressed_files() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut config = FileSinkConfig::new(temp.path().join("out"));
+        config.rotate_bytes = 30;
+        let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
+        let first = output.write(&batch(0..2)).unwrap();
+        output.write(&batch(2..4)).unwrap();
+        let second = output.write(&batch(4..5)).unwrap();
+        output.write(&batch(5..9)).unwrap();
+        assert_eq!((first.rotation, second.rotation, output.rotation), (0, 1, 2));
+        for (rotation, rotated) in rotated_files(&config.path).unwrap() {
+            if rotation == 0 {
+                let foreign = [std::fs::read(&rotated).unwrap(), b"theirs\nevent 77!".to_vec()].concat();
+                std::fs::write(&rotated, foreign).unwrap();
+            }
+            let gz = compressed(&rotated);
+            // A crash may leave both forms. The uncompressed one is read.
+            assert_eq!(reopen(&config, &first).1, Vec::from_iter(2..9), "{}", gz.display());
+            std::fs::remove_file(&rotated).unwrap();
+        }
+        // What is no event is skipped: a compressed file is not changed.
+        assert_eq!(reopen(&config, &first).1, Vec::from_iter(2..9));
+        assert_eq!(reopen(&config, &second).1, Vec::from_iter(5..9));
+    }
+
+    #[test]
+    fn a_mark_of_another_path_is_ignored() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = FileSinkConfig::new(temp.path().join("out"));
+        let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
+        let mut mark = output.write(&batch(0..1)).unwrap();
+        output.write(&batch(1..3)).unwrap();
+        mark.deleted = DeletedOutputs { files: 3, events: 40 };
+        let (output, ids) = reopen(&config, &mark);
+        assert_eq!((ids, output.deleted), (vec![1, 2], mark.deleted));
+        mark.path = temp.path().join("other");
+        let (output, ids) = reopen(&config, &mark);
+        assert_eq!((ids, output.deleted), (vec![], DeletedOutputs::default()));
+    }
+
+    /// A rotation has a number once, also if all rotated files were removed.
+    #[test]
+    fn the_rotation_goes_on_from_the_mark() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = FileSinkConfig::new(temp.path().join("out"));
+        let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
+        let mut mark = output.write(&batch(0..1)).unwrap();
+        mark.rotation = 5;
+        assert_eq!(reopen(&config, &mark).0.rotation, 5);
+        std::fs::rename(&config.path, temp.path().join("elsewhere")).unwrap();
+        assert_eq!(reopen(&config, &mark).0.rotation, 6);
+    }
+
+    #[test]
+    fn an_output_continues_on_the_day_of_its_last_event() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = FileSinkConfig::new(temp.path().join("out"));
+        let open = || OutputFile::open("local", "wiki", &config, None, &id_of).unwrap().0;
+        let old = std::time::UNIX_EPOCH + Duration::from_secs(30 * 86_400 + 5);
+        let set_old = || File::options().write(true).open(&config.path).unwrap().set_modified(old).unwrap();
+        open();
+        set_old();
+        let (output, today) = (open(), day(crate::clock::now_ms()));
+        assert!((today - 1..=today).contains(&output.day), "an empty output has no day of its own");
+        assert_eq!(output.events, Some(0));
+        std::fs::write(&config.path, "event 1!\n").unwrap();
+        set_old();
+        let output = open();
+        assert_eq!((output.day, output.events, output.length), (30, None, 9));
+    }
+
+    /// A file that became shorter than the mark has no events after it.
+    #[test]
+    fn an_output_that_is_shorter_than_its_mark_is_left_as_it_is() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = FileSinkConfig::new(temp.path().join("out"));
+        let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
+        let mark = output.write(&batch(0..3)).unwrap();
+        output.file.set_len(9).unwrap();
+        let (output, ids) = reopen(&config, &mark);
+        assert_eq!((ids, output.length), (vec![], 9));
+        assert_eq!(std::fs::read(&config.path).unwrap(), b"event 0!\n");
+    }
+
+    /// Also if more events follow: they are replayed, and would be unsynced in any case.
+    #[test]
+    fn the_output_ends_at_the_first_line_that_is_no_event() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = FileSinkConfig::new(temp.path().join("out"));
+        let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
+        let mark = output.write(&batch(0..1)).unwrap();
+        for foreign in ["event\n", "eve\0nt 2!\n"] {
+            std::fs::write(&config.path, format!("event 0!\nevent 1!\n{foreign}event 3!\n")).unwrap();
+            assert_eq!(reopen(&config, &mark).1, [1]);
+            assert_eq!(std::fs::read(&config.path).unwrap(), b"event 0!\nevent 1!\n");
+        }
+    }
+
+    #[test]
+    fn the_start_timeout_is_extended_at_intervals() {
+        let mark = SinkMark {
+            sink: "local".into(),
+            path: "out".into(),
+            dev: 1,
+            ino: 1,
+            rotation: 0,
+            length: 0,
+            deleted: DeletedOutputs::default(),
+        };
+        let begun = crate::clock::monotonic();
+        let mut recovery = Recovery::begin(&mark, &id_of);
+        assert!(recovery.last_extension >= begun);
+        for (ago, extended) in [(START_EXTENSION_INTERVAL, true), (Duration::ZERO, false)] {
+            let last = crate::clock::monotonic() - ago;
+            recovery.last_extension = last;
+            recovery.extend_start_timeout_if_due();
+            assert_eq!(recovery.last_extension != last, extended, "{ago:?}");
+        }
     }
 }

@@ -177,4 +177,36 @@ mod tests {
             assert!(reason.contains(remedy), "{reason}");
         }
     }
+
+    #[test]
+    fn a_mechanism_that_is_not_offered_has_two_texts() {
+        for text in ["UnsupportedSaslMechanism", "unsupported sasl mechanism"] {
+            let Outcome::Misconfigured { reason } = of_connection(&format!("Sasl handshake failed: {text}"))
+            else {
+                panic!("{text}");
+            };
+            assert!(reason.starts_with("the brokers do not offer this mechanism"), "{reason}");
+        }
+        // Without a handshake it is the text of something else.
+        assert!(matches!(of_connection("UnsupportedSaslMechanism"), Outcome::Retry { .. }));
+    }
+
+    /// Then a new connection is made at once.
+    #[test]
+    fn a_broken_connection_is_recognised_below_the_retries_of_the_client() {
+        let broken = || Error::Request(RequestError::IO(std::io::ErrorKind::BrokenPipe.into()));
+        let retried = |error: Error| {
+            let source = Box::new(error);
+            Error::RetryFailed(BackoffError::DeadlineExceded { deadline: std::time::Duration::ZERO, source })
+        };
+        assert!(is_broken_connection(&broken()) && is_broken_connection(&retried(retried(broken()))));
+        let other = || Error::InvalidResponse("no records".into());
+        assert!(!is_broken_connection(&other()) && !is_broken_connection(&retried(other())));
+        let KafkaFault::All(Outcome::Retry { reason, .. }) =
+            of_produce(&retried(other()), "t", &Secrets::default())
+        else {
+            panic!()
+        };
+        assert!(reason.contains("no records") && !reason.contains("deadline"), "{reason}");
+    }
 }

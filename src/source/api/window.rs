@@ -361,4 +361,122 @@ mod tests {
         window.row(EventId(0), Some(5000));
         assert_eq!(window.outside, 1);
     }
+
+    fn with_rows(from_ms: i64, to_ms: i64, rows: usize) -> Window {
+        Window { rows, ..Window::new(from_ms, to_ms, false) }
+    }
+
+    #[test]
+    fn a_window_is_too_large_with_too_many_rows_if_it_can_be_halved() {
+        for (to_ms, rows, too_large) in [
+            (100, ROWS_MAX, false),
+            (100, ROWS_MAX + 1, true),
+            (6, ROWS_MAX + 1, false),
+            (7, ROWS_MAX + 1, true),
+        ] {
+            assert_eq!(with_rows(5, to_ms, rows).too_large(), too_large, "to {to_ms}, {rows} rows");
+        }
+        // A window that failed for another reason is halved by its length, and never becomes empty.
+        assert_eq!(with_rows(1_000, 3_000, 9).half_ms(), 1_000);
+        assert_eq!(with_rows(7, 8, 9).half_ms(), 1);
+        assert_eq!(with_rows(7, 7, 9).half_ms(), 1);
+        let mut few = with_rows(1_000, 3_000, 1);
+        few.row(EventId(1), Some(2_900));
+        assert_eq!(few.half_ms(), 1_000, "where its rows are counts only if there are too many");
+    }
+
+    #[test]
+    fn rows_of_other_times_are_counted_with_a_tolerance() {
+        let mut window = Window::new(50_000, 60_000, false);
+        for time in [50_000 - OUTSIDE_MS, 55_000, 60_000 + OUTSIDE_MS] {
+            window.row(EventId(1), Some(time));
+        }
+        window.row(EventId(1), None);
+        assert_eq!((window.rows(), window.outside), (4, 0));
+        window.row(EventId(1), Some(50_000 - OUTSIDE_MS - 1));
+        window.row(EventId(1), Some(60_000 + OUTSIDE_MS + 1));
+        assert_eq!((window.rows(), window.outside), (6, 2));
+    }
+
+    #[test]
+    fn windows_become_longer_with_few_rows_and_shorter_with_many() {
+        for (rows, span_ms) in [
+            (0, 400),
+            (ROWS_MAX / 8 - 1, 400),
+            (ROWS_MAX / 8, 100),
+            (ROWS_MAX / 2, 100),
+            (ROWS_MAX / 2 + 1, 50),
+        ] {
+            let mut windows = Windows::new(None);
+            windows.begin_poll(0, 0, i64::MAX);
+            windows.span_ms = 100;
+            windows.finish(&with_rows(0, 100, rows), 100);
+            assert_eq!(windows.span_ms, span_ms, "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn a_window_is_halved_a_limited_number_of_times_in_a_row() {
+        let mut windows = Windows::new(None);
+        let window = with_rows(0, 1 << 50, 0);
+        let count = |windows: &mut Windows| (0..100).take_while(|_| windows.halve(&window)).count();
+        windows.begin_poll(0, 0, i64::MAX);
+        assert_eq!(count(&mut windows), RESTARTS_MAX as usize);
+        windows.begin_poll(0, 0, i64::MAX);
+        assert_eq!(count(&mut windows), RESTARTS_MAX as usize, "after the start of a poll");
+        windows.finish(&window, 1 << 50);
+        assert_eq!(count(&mut windows), RESTARTS_MAX as usize, "after a complete window");
+        windows.defer(&window);
+        assert_eq!(count(&mut windows), RESTARTS_MAX as usize, "after a deferred window");
+    }
+
+    #[test]
+    fn a_window_near_the_start_of_the_poll_may_get_late_rows() {
+        let mut windows = Windows::new(None);
+        windows.begin_poll(0, 0, 1_000);
+        let fresh = |to_ms, ends_at_present| windows.is_fresh(&Window::new(0, to_ms, ends_at_present), 100);
+        assert!(!fresh(899, false) && fresh(900, false) && fresh(901, false));
+        assert!(fresh(899, true), "its end is the present");
+    }
+
+    #[test]
+    fn an_abandoned_poll_has_no_windows_left() {
+        let mut windows = Windows::new(None);
+        assert!(!windows.polling() && windows.next(HOUR).is_none());
+        windows.begin_poll(0, 0, i64::MAX);
+        assert!(windows.polling() && windows.next(HOUR).is_some());
+        windows.abandon();
+        assert!(!windows.polling() && windows.next(HOUR).is_none());
+    }
+
+    #[test]
+    fn the_fraction_that_was_read() {
+        let mut windows = Windows::new(None);
+        assert_eq!(windows.done(100), 0.0);
+        windows.begin(1_000);
+        for (at_ms, present_ms, done) in [
+            (1_000, 2_000, 0.0),
+            (1_250, 2_000, 0.25),
+            (2_000, 2_000, 1.0),
+            (2_500, 2_000, 1.0),
+            (1_000, 1_000, 0.0),
+        ] {
+            windows.cursor.as_mut().unwrap().at_ms = at_ms;
+            assert_eq!(windows.done(present_ms), done, "at {at_ms} of {present_ms}");
+        }
+    }
+
+    /// A poll looks back, but not to before the start of the source.
+    #[test]
+    fn a_poll_starts_before_the_cursor() {
+        let cursor = ApiCursor { at_ms: 5_000, start_ms: 1_000, ..ApiCursor::default() };
+        for (lookback_ms, from_ms) in [(0, 5_000), (300, 4_700), (4_000, 1_000), (9_000, 1_000)] {
+            let mut windows = Windows::new(Some(cursor));
+            windows.begin_poll(7, lookback_ms, i64::MAX);
+            assert_eq!(windows.next(6_000).unwrap().from_ms, from_ms, "{lookback_ms}");
+        }
+        let mut windows = Windows::new(Some(cursor));
+        windows.set_back(400);
+        assert_eq!(windows.cursor.map(|cursor| (cursor.start_ms, cursor.at_ms)), Some((400, 400)));
+    }
 }

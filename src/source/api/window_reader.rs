@@ -407,4 +407,148 @@ mod tests {
         read(&mut again, &auditing(10..20, &cursor(2)), 10);
         assert_eq!(again.attempts.failures, 0);
     }
+
+    #[test]
+    fn the_attempts_of_a_window_count_until_the_next_window() {
+        let since = crate::clock::monotonic();
+        let failing_since = Some(since);
+        let before = Attempts { from_ms: 5, failures: 3, refusals: 1, rows_max: 7, failing_since };
+        let begun =
+            |from_ms| WindowReader::new(Window::new(from_ms, 9, false), Route::Auditing, before).attempts;
+        assert_eq!(begun(5), before);
+        assert_eq!(begun(6), Attempts { from_ms: 6, ..Attempts::default() });
+        assert!(Attempts::failed(1).has_rows() && !Attempts::failed(0).has_rows());
+        // Two windows become one: the larger count of each.
+        let (one, other) = (Attempts { failures: 2, rows_max: 9, ..Attempts::default() }, before);
+        for (one, other) in [(one, other), (other, one)] {
+            let mut joined = Attempts::default();
+            joined.join(one, other);
+            assert_eq!((joined.failures, joined.rows_max, joined.failing_since), (3, 9, failing_since));
+        }
+    }
+
+    #[test]
+    fn a_restarted_window_is_the_same_one_from_its_first_page() {
+        let mut reader = begun(Route::Cloud);
+        assert!(reader.is_at_offset() && !reader.is_later_page());
+        read(&mut reader, &page(0..10, "\"next\":\"/x\""), 10);
+        assert!(reader.is_later_page() && !reader.verifies_last_page());
+        let again = reader.restarted(Route::Auditing);
+        assert!(!again.is_later_page() && !again.is_at_offset());
+        assert_eq!((again.window.from_ms, again.window.to_ms), (window().from_ms, window().to_ms));
+        assert!(again.window.ends_at_present && again.window.rows() == 0);
+        let mut by_cursor = again;
+        read(&mut by_cursor, &auditing(0..1, "\"lastPage\":false,\"nextPageCursor\":\"7,1\""), 1);
+        assert!(by_cursor.is_later_page());
+    }
+
+    #[test]
+    fn an_overlapping_page_asks_for_more_rows_than_the_overlap() {
+        let mut reader = begun(Route::Cloud);
+        assert_eq!((reader.rows_asked(1), reader.rows_asked(100)), (2, 100));
+        read(&mut reader, &page(0..10, "\"next\":\"/x\""), 10);
+        assert_eq!((reader.rows_asked(3), reader.rows_asked(9), reader.rows_asked(10)), (9, 9, 10));
+        assert_eq!(begun(Route::Auditing).rows_asked(1), 1);
+    }
+
+    #[test]
+    fn offsets_have_the_name_of_their_route() {
+        let base = Url::parse("https://wiki.example.com").unwrap();
+        let mut legacy = begun(Route::Legacy);
+        let query = "startDate=0&endDate=1637627977908&limit=10&start=";
+        let url = |start: usize| format!("https://wiki.example.com/rest/api/audit?{query}{start}");
+        assert_eq!(legacy.url(&base, 10).as_str(), url(0));
+        legacy.paging = Paging::Offset { at: 7, expected: Vec::new() };
+        assert_eq!(legacy.url(&base, 10).as_str(), url(7));
+        let mut auditing = begun(Route::Auditing);
+        auditing.paging = Paging::Offset { at: 7, expected: Vec::new() };
+        assert!(auditing.url(&base, 10).as_str().ends_with("&limit=10&offset=7"));
+    }
+
+    /// Pages may be full of identical rows; different rows do not repeat.
+    #[test]
+    fn a_repeated_page_is_a_loop() {
+        let cursor = |n: usize| format!("\"lastPage\":false,\"nextPageCursor\":\"7,{n}\"");
+        let mut reader = begun(Route::Auditing);
+        read(&mut reader, &auditing(0..3, &cursor(1)), 3);
+        assert!(reader.is_loop(&auditing(0..3, &cursor(2))));
+        assert!(!reader.is_loop(&auditing(1..4, &cursor(2))));
+        assert!(reader.is_loop(&auditing(5..9, &cursor(1))), "the cursor was there before");
+        let identical = |n: usize| {
+            let json = format!("{{\"entities\":[{{}},{{}}],\"pagingInfo\":{{{}}}}}", cursor(n));
+            Page::parse(Route::Auditing, json.into_bytes(), 10).unwrap()
+        };
+        let mut reader = begun(Route::Auditing);
+        read(&mut reader, &identical(1), 2);
+        assert!(!reader.is_loop(&identical(2)));
+        // By offset a page is compared with the rows that it must start with.
+        let mut reader = begun(Route::Cloud);
+        read(&mut reader, &page(0..3, "\"next\":\"/x\""), 3);
+        assert!(!reader.is_loop(&page(0..3, "\"next\":\"/x\"")));
+    }
+
+    #[test]
+    fn a_last_page_is_verified_once() {
+        let last = |n: usize| format!("\"lastPage\":true,\"nextPageCursor\":\"7,{n}\"");
+        // The request after a last page that was full brought rows: it was not the last.
+        let mut reader = begun(Route::Auditing);
+        assert_eq!(read(&mut reader, &auditing(0..10, &last(1)), 10), PageOutcome::More);
+        assert_eq!(read(&mut reader, &auditing(10..13, &last(2)), 10), PageOutcome::End);
+        assert!(!reader.verifies_last_page());
+        // The same cursor again leads nowhere.
+        let mut reader = begun(Route::Auditing);
+        assert_eq!(read(&mut reader, &auditing(0..10, &last(1)), 10), PageOutcome::More);
+        assert_eq!(read(&mut reader, &auditing(10..20, &last(1)), 10), PageOutcome::End);
+        // More rows than were asked for are a full page as well.
+        assert_eq!(read(&mut begun(Route::Auditing), &auditing(0..11, &last(1)), 10), PageOutcome::More);
+    }
+
+    /// Some servers give cursors and then an offset.
+    #[test]
+    fn paging_may_change_from_cursors_to_offsets() {
+        let mut reader = begun(Route::Auditing);
+        let cursor = "\"lastPage\":false,\"nextPageCursor\":\"7,1\"";
+        assert_eq!(read(&mut reader, &auditing(0..10, cursor), 10), PageOutcome::More);
+        assert_eq!(read(&mut reader, &auditing(10..30, "\"lastPage\":false"), 20), PageOutcome::More);
+        // 30 rows, of which the last 8 are to be repeated.
+        assert!(matches!(&reader.paging, Paging::Offset { at: 22, expected } if expected.len() == 8));
+        assert_eq!(reader.repeated(&auditing(22..30, "\"lastPage\":false")), Some(8));
+        assert_eq!(reader.repeated(&auditing(22..29, "\"lastPage\":false")), None);
+        let mut reader = begun(Route::Auditing);
+        let named = "\"lastPage\":false,\"nextPageOffset\":40";
+        assert_eq!(read(&mut reader, &auditing(0..10, cursor), 10), PageOutcome::More);
+        assert_eq!(read(&mut reader, &auditing(10..30, named), 20), PageOutcome::More);
+        assert!(matches!(&reader.paging, Paging::Offset { at: 40, expected } if expected.is_empty()));
+    }
+
+    #[test]
+    fn pages_by_offset_end_or_go_on_behind_what_was_read() {
+        let next = "\"next\":\"/x\"";
+        let mut reader = begun(Route::Cloud);
+        // A page of one row leaves no overlap.
+        assert_eq!(read(&mut reader, &page(0..1, next), 10), PageOutcome::More);
+        assert!(matches!(&reader.paging, Paging::Offset { at: 1, expected } if expected.is_empty()));
+        assert_eq!(read(&mut reader, &page(1..6, next), 10), PageOutcome::More);
+        assert!(matches!(&reader.paging, Paging::Offset { at: 2, expected } if expected.len() == 4));
+        // The overlap and nothing more, though there is more: reading goes on behind it.
+        assert_eq!(read(&mut reader, &page(2..6, next), 10), PageOutcome::More);
+        assert!(matches!(&reader.paging, Paging::Offset { at: 6, expected } if expected.is_empty()));
+        // An offset that the page names is used only if it is further on.
+        assert_eq!(read(&mut reader, &page(6..8, "\"next\":\"/x?start=8\""), 10), PageOutcome::More);
+        assert!(matches!(&reader.paging, Paging::Offset { at: 7, expected } if expected.len() == 1));
+    }
+
+    /// New rows are progress, also for a page whose cursor or offset was refused before.
+    #[test]
+    fn progress_forgets_the_failures() {
+        let mut reader = begun(Route::Auditing);
+        (reader.attempts.failures, reader.attempts.refusals) = (3, 2);
+        reader.attempts.failing_since = Some(crate::clock::monotonic());
+        read(&mut reader, &auditing(0..0, "\"lastPage\":false,\"nextPageCursor\":\"7,1\""), 10);
+        assert_eq!((reader.attempts.failures, reader.attempts.refusals), (3, 0));
+        assert!(reader.attempts.failing_since.is_some());
+        read(&mut reader, &auditing(0..1, "\"lastPage\":false,\"nextPageCursor\":\"7,2\""), 10);
+        assert_eq!((reader.attempts.failures, reader.attempts.failing_since), (0, None));
+        assert_eq!(reader.attempts.rows_max, 1);
+    }
 }

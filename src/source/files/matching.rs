@@ -261,4 +261,80 @@ mod tests {
             FileIdentity::Resume { entry: 0 }
         );
     }
+
+    fn observed(path: &str, dev: u64, ino: u64, size: u64) -> FileObservation {
+        FileObservation { path: path.into(), dev, ino, size, mtime_ms: 0 }
+    }
+
+    /// An entry whose file began with these bytes.
+    fn begun(path: &str, ino: u64, head: &[u8]) -> FileEntry {
+        FileEntry { head_fingerprint: Fingerprint::of(head), ..entry(path, 1, ino, 100) }
+    }
+
+    #[test]
+    fn a_compressed_file_continues_its_original() {
+        let (resume, new) = (FileIdentity::Resume { entry: 0 }, FileIdentity::New);
+        let at = |path: &str, ino| observed(path, 1, ino, 50);
+        let of = |entry: FileEntry, observed: FileObservation, head: &[u8]| {
+            match_compressed(&[entry], &observed, Path::new("a"), head)
+        };
+        let finished = |entry: FileEntry| FileEntry { finished: true, ..entry };
+        // By the path of the original, as long as that was not read to its end.
+        assert_eq!(of(begun("a", 10, b"head"), at("a.gz", 11), b"head and more"), resume);
+        assert_eq!(of(begun("a", 10, b"head"), at("a.gz", 11), b"heat and more"), new);
+        assert_eq!(of(begun("a", 10, b"head"), at("a.gz", 11), b"hea"), new, "shorter than what was read");
+        assert_eq!(of(finished(begun("a", 10, b"head")), at("a.gz", 11), b"head"), new);
+        // A file that was skipped at the first start is known by its name.
+        let skipped =
+            FileEntry { tail_fingerprint: Fingerprint::default(), ..finished(begun("a", 10, b"head")) };
+        assert_eq!(of(skipped.clone(), at("a.gz", 11), b"head"), resume);
+        assert_eq!(of(FileEntry { offset: 0, ..skipped }, at("a.gz", 11), b"head"), new);
+        // By its own path or inode, finished or not.
+        assert_eq!(of(finished(begun("a.gz", 10, b"head")), at("a.gz", 11), b"head"), resume);
+        assert_eq!(of(finished(begun("b.gz", 11, b"head")), at("a.gz", 11), b"head"), resume);
+        // The inode of a file that was not compressed was reused.
+        assert_eq!(of(finished(begun("b", 11, b"head")), at("a.gz", 11), b"head"), new);
+        let other_device = FileEntry { dev: 2, ..finished(begun("b.gz", 11, b"head")) };
+        assert_eq!(of(other_device, at("a.gz", 11), b"head"), new);
+        // What was replaced is in no file of that name.
+        assert_eq!(
+            of(FileEntry { ino: 0, ..finished(begun("a.gz", 10, b"head")) }, at("a.gz", 11), b"head"),
+            new
+        );
+        // By content, if there is some and the file was not read to its end.
+        assert_eq!(of(begun("b", 10, b"head"), at("a.gz", 11), b"head"), resume);
+        assert_eq!(of(finished(begun("b", 10, b"head")), at("a.gz", 11), b"head"), new);
+        assert_eq!(of(begun("b", 10, b""), at("a.gz", 11), b"head"), new);
+    }
+
+    /// The directory of a source was moved: the same name and the same content before the offset.
+    #[test]
+    fn a_file_of_a_moved_directory_is_resumed() {
+        let (resume, new) = (FileIdentity::Resume { entry: 0 }, FileIdentity::New);
+        let of = |entry: FileEntry, path: &str, size, head: bool, tail: bool| {
+            let mut has = |before: u64, _| Ok(if before == 100 { tail } else { head });
+            match_moved(&[entry], &observed(path, 5, 5, size), &mut has).unwrap()
+        };
+        let old = || entry("/old/a", 1, 10, 100);
+        assert_eq!(of(old(), "/new/a", 100, true, true), resume);
+        assert_eq!(of(old(), "/new/b", 100, true, true), new);
+        assert_eq!(of(old(), "/new/a", 99, true, true), new);
+        assert_eq!(of(old(), "/new/a", 100, false, true), new);
+        assert_eq!(of(old(), "/new/a", 100, true, false), new);
+        let skipped = FileEntry { tail_fingerprint: Fingerprint::default(), ..old() };
+        assert_eq!(of(skipped, "/new/a", 100, true, true), new, "nothing proves that it is the same");
+        assert_eq!(of(entry("/old/a", 1, 10, 0), "/new/a", 0, true, true), resume, "an unread file");
+        // The first entry that matches, not the first one of that name.
+        let entries = [entry("/old/a", 1, 10, 200), old()];
+        let found = match_moved(&entries, &observed("/new/a", 5, 5, 150), &mut |_, _| Ok(true));
+        assert_eq!(found.unwrap(), FileIdentity::Resume { entry: 1 });
+    }
+
+    /// The path of a file that was replaced belongs to the file that is there now.
+    #[test]
+    fn a_replaced_entry_has_no_path() {
+        let replaced = FileEntry { ino: 0, ..entry("a", 1, 10, 100) };
+        let found = match_entry(&[replaced], &observed("a", 1, 11, 200), &mut |_, _| Ok(true));
+        assert_eq!(found.unwrap(), FileIdentity::New);
+    }
 }

@@ -193,3 +193,139 @@ fn f93_a_long_malformed_record_is_returned_in_parts() {
         assert!(pieces.iter().all(|piece| length(piece) < 12_000), "{pieces:?}");
     }
 }
+
+fn feed(splitter: &mut RecordSplitter, bytes: &[u8]) {
+    splitter.spare_space(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+    splitter.advance(bytes.len());
+}
+
+#[test]
+fn a_record_of_the_longest_length_is_whole() {
+    let (whole, long) = ("x".repeat(100), "x".repeat(101));
+    let too_long = |offset, bytes| Owned::Malformed(offset, bytes, MalformedReason::TooLong);
+    for parts in [&[1][..], &[1000], &[100, 1]] {
+        let bytes = format!("{whole}\n{long}\n{whole}\n");
+        let (out, boundary) = frames(bytes.as_bytes(), parts, 100, false);
+        assert_eq!(out, [line(0, &whole), too_long(101, 101), line(203, &whole)], "{parts:?}");
+        assert_eq!(boundary, 304);
+        // Without a line end at the end of a complete file.
+        assert_eq!(frames(whole.as_bytes(), parts, 100, true).0, [line(0, &whole)]);
+        assert_eq!(frames(long.as_bytes(), parts, 100, true).0, [too_long(0, 101)], "{parts:?}");
+    }
+    // NUL bytes in a line that is too long make it a run of NUL bytes.
+    let cut = format!("{long}\0\0{{a}}\n");
+    let nul = Owned::Malformed(0, 103, MalformedReason::Nul);
+    assert_eq!(frames(cut.as_bytes(), &[1], 100, false).0, [nul, line(103, "{a}")]);
+}
+
+#[test]
+fn what_waits_for_the_end_of_its_record() {
+    let before = [vec![b'o'; 500], vec![b'b'; FINGERPRINT_BYTES]].concat();
+    let mut splitter = RecordSplitter::new(5_000, &before, 100);
+    assert_eq!(
+        (splitter.boundary(), splitter.read_offset(), splitter.unterminated_bytes()),
+        (5_000, 5_000, 0)
+    );
+    assert_eq!(splitter.bytes_before_boundary(), [b'b'; FINGERPRINT_BYTES]);
+    feed(&mut splitter, b"{a}\r\n{half");
+    let Some(RawRecord::Line { body: b"{a}", offset: 5_000, end: 5_005 }) = splitter.next_record() else {
+        panic!()
+    };
+    assert!(splitter.next_record().is_none());
+    assert_eq!(
+        (splitter.boundary(), splitter.read_offset(), splitter.unterminated_bytes()),
+        (5_005, 5_010, 5)
+    );
+    assert_eq!(splitter.unterminated(), b"{half");
+    assert!(!splitter.in_nuls());
+    assert!(splitter.last_read().ends_with(b"bb{a}\r\n{half"));
+    assert_eq!(splitter.last_read().len(), FINGERPRINT_BYTES);
+    // Within a malformed record there is none.
+    feed(&mut splitter, b"\0");
+    assert!(splitter.next_record().is_none() && splitter.in_nuls());
+    assert_eq!((splitter.unterminated(), splitter.unterminated_bytes()), (&b""[..], 6));
+    let run = splitter.take_unterminated().unwrap();
+    assert_eq!((run.bytes(), own(run)), (6, Owned::Malformed(5_005, 6, MalformedReason::Nul)));
+    assert_eq!((splitter.boundary(), splitter.unterminated_bytes()), (5_011, 0));
+    feed(&mut splitter, b"rest");
+    let Some(record @ RawRecord::Line { body: b"rest", offset: 5_011, end: 5_015 }) =
+        splitter.take_unterminated()
+    else {
+        panic!()
+    };
+    assert_eq!(record.bytes(), 4);
+    assert!(splitter.take_unterminated().is_none());
+}
+
+/// The digest covers what was returned, however it was read and whatever was malformed.
+#[test]
+fn the_digest_covers_everything_before_the_boundary() {
+    let key = [3, 4];
+    let mut bytes = b"{a}\n{cut".to_vec();
+    bytes.extend([0; 3_000]);
+    bytes.extend(format!("{{b}}\n{}\n{{c}}\n{{half", "x".repeat(300)).into_bytes());
+    let of = |end: u64| {
+        let mut digest = Digest::new(key, 0);
+        digest.feed(&bytes[..end as usize]);
+        Some(digest.state())
+    };
+    for part in [1, 50, 2_000, 5_000] {
+        let mut splitter = RecordSplitter::new(0, b"", 100);
+        assert_eq!(splitter.digest_to_boundary(), None);
+        splitter.set_digest(Digest::new(key, 0));
+        for part in bytes.chunks(part) {
+            feed(&mut splitter, part);
+            while splitter.next_record().is_some() {
+                let boundary = splitter.boundary();
+                assert_eq!(splitter.digest_to_boundary(), of(boundary), "at {boundary}");
+            }
+            let boundary = splitter.boundary();
+            assert_eq!(splitter.digest_to_boundary(), of(boundary), "at {boundary}");
+        }
+        assert_eq!(splitter.boundary(), bytes.len() as u64 - 5);
+    }
+}
+
+/// After a long record its memory is released.
+#[test]
+fn a_buffer_becomes_small_again() {
+    let mut splitter = RecordSplitter::new(0, b"", 1 << 20);
+    feed(&mut splitter, &[&[b'x'; 100_000][..], b"\n"].concat());
+    assert!(splitter.next_record().is_some());
+    feed(&mut splitter, b"{a}\n");
+    assert!(splitter.buf.capacity() <= 4 * FINGERPRINT_BYTES, "{}", splitter.buf.capacity());
+    assert_eq!(splitter.next_record().map(own), Some(line(100_001, "{a}")));
+    // A buffer that is at most twice as long as what is wanted is kept.
+    feed(&mut splitter, &[&[b'x'; 3_000][..], b"\n"].concat());
+    assert!(splitter.next_record().is_some());
+    let long = splitter.buf.len();
+    splitter.spare_space(long.div_ceil(2) - FINGERPRINT_BYTES);
+    assert_eq!(splitter.buf.len(), long);
+    let shorter = long.div_ceil(2) - 1;
+    splitter.spare_space(shorter - FINGERPRINT_BYTES);
+    assert_eq!(splitter.buf.len(), shorter);
+}
+
+/// A hole within a run of NUL bytes, with few bytes before it.
+#[test]
+fn positions_behind_a_hole() {
+    let mut splitter = RecordSplitter::new(0, b"", 100);
+    splitter.set_digest(Digest::new([1, 2], 0));
+    feed(&mut splitter, b"\0\0");
+    assert!(splitter.next_record().is_none() && splitter.in_nuls());
+    splitter.skip_nuls(5_000);
+    assert!(splitter.in_nuls());
+    assert_eq!(
+        (splitter.boundary(), splitter.read_offset(), splitter.unterminated_bytes()),
+        (0, 5_002, 5_002)
+    );
+    feed(&mut splitter, b"{a}\n");
+    assert!(!splitter.in_nuls());
+    assert_eq!(splitter.next_record().map(own), Some(Owned::Malformed(0, 5_002, MalformedReason::Nul)));
+    assert_eq!((splitter.boundary(), splitter.bytes_before_boundary()), (5_002, &[0; FINGERPRINT_BYTES][..]));
+    assert_eq!(splitter.next_record().map(own), Some(line(5_002, "{a}")));
+    let mut digest = Digest::new([1, 2], 0);
+    digest.feed(&[0; 5_002]);
+    digest.feed(b"{a}\n");
+    assert_eq!(splitter.digest_to_boundary(), Some(digest.state()));
+}

@@ -297,3 +297,92 @@ fn f97_an_item_with_another_id_delivers_nothing() {
     let without = r#"{"create":{"status":201}},{"create":{"_id":null,"status":201}}"#;
     assert_eq!(each(without, 2), [Outcome::Delivered, Outcome::Delivered]);
 }
+
+/// What a person has to do depends on the configuration.
+#[test]
+fn the_remedy_of_a_refusal_fits_the_configuration() {
+    let refused = |status: u16, change: &dyn Fn(&mut ElasticsearchConfig)| {
+        let mut config = config();
+        change(&mut config);
+        let body = format!("{{\"errors\":true,\"items\":[{}]}}", item(status, "some_exception", "why"));
+        let response = http::Response { status: 200, body: body.into(), ..http::Response::default() };
+        match classify(&response, &ids(1), &config, 0) {
+            RequestOutcome::Each(outcomes) => {
+                let (class, reason) = class(&outcomes[0]);
+                assert_eq!(class, "misconfigured", "{status}");
+                reason.to_owned()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let basic = |config: &mut ElasticsearchConfig| {
+        let password = Reference::Inline(Secret::new("password"));
+        config.http.auth = Auth::Basic { user: "agent".into(), password };
+    };
+    for (status, change, remedy) in [
+        (
+            401,
+            &(|config: &mut ElasticsearchConfig| config.http.auth = Auth::None)
+                as &dyn Fn(&mut ElasticsearchConfig),
+            "; set `api_key`",
+        ),
+        (401, &|_| (), "; correct `api_key`"),
+        (401, &basic, "; correct the credentials"),
+        (
+            404,
+            &|config: &mut ElasticsearchConfig| config.target = Target::Index("audit".into()),
+            "; create the index `audit`",
+        ),
+        (402, &|_| (), "; correct the configuration"),
+        (405, &|_| (), "; correct the configuration"),
+        (407, &|_| (), "; correct the configuration"),
+        (410, &|_| (), "; correct the configuration"),
+        (412, &|_| (), "; correct the configuration"),
+        (414, &|_| (), "; correct the configuration"),
+        (421, &|_| (), "; correct the configuration"),
+    ] {
+        let reason = refused(status, change);
+        assert!(reason.starts_with(&format!("status {status}, some_exception: why{remedy}")), "{reason}");
+    }
+}
+
+#[test]
+fn an_error_object_without_a_type_is_not_elasticsearchs() {
+    let reason = |status, body: &str| match classify_response(status, body, 1) {
+        RequestOutcome::All(outcome) => class(&outcome).1.to_owned(),
+        RequestOutcome::Halve { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    };
+    let without_type = r#"{"error":{"reason":"of a proxy"}}"#;
+    assert_eq!(reason(400, without_type), format!("status 400, response: {without_type}"));
+    // With credentials that are not accepted there is often no object, and the remedy is known.
+    assert_eq!(reason(401, "Unauthorized"), "status 401; correct `api_key`: it is the key's `encoded` form");
+    let empty_cause =
+        r#"{"create":{"status":400,"error":{"type":"a","reason":"b","caused_by":{"reason":""}}}}"#;
+    assert_eq!(class(&each(empty_cause, 1)[0]), ("poison", "status 400, a: b"));
+    assert_eq!(class(&each(r#"{"create":{"status":400}}"#, 1)[0]), ("poison", "status 400"));
+}
+
+/// The items are counted from 1.
+#[test]
+fn the_item_with_another_id_is_named() {
+    let items = r#"{"create":{"status":201}},{"create":{"_id":"other","status":201}}"#;
+    let RequestOutcome::All(outcome) = classify_response(200, &format!("{{\"items\":[{items}]}}"), 2) else {
+        panic!()
+    };
+    assert!(class(&outcome).1.contains("its item 2 has another id"), "{outcome:?}");
+}
+
+#[test]
+fn only_an_existing_data_stream_already_exists() {
+    let error = |kind: &'static str, reason: &'static str| BulkError {
+        kind: kind.into(),
+        reason: reason.into(),
+        caused_by: None,
+    };
+    let kind = "resource_already_exists_exception";
+    assert!(error(kind, "data_stream [logs] already exists").is_already_exists());
+    assert!(!error(kind, "index [logs] already exists").is_already_exists());
+    assert!(!error("other_exception", "data_stream [logs] already exists").is_already_exists());
+    assert!(error("cluster_block_exception", "").is_block() && !error("block", "").is_block());
+}

@@ -156,3 +156,40 @@ fn a_context_path_is_kept() {
         assert_eq!(below(&Url::parse(base).unwrap(), "rest/x").as_str(), expect);
     }
 }
+
+/// While the account is refused, other windows of time are not tried.
+#[test]
+fn what_concerns_the_account_and_what_may_be_a_restart() {
+    let product = || Product::DataCenter;
+    for (class, account, restart) in [
+        (ResponseClass::Ok, false, false),
+        (ResponseClass::Authentication { product: product() }, true, false),
+        (ResponseClass::Captcha, true, false),
+        (ResponseClass::Scope, true, false),
+        (ResponseClass::Credential { what: String::new() }, true, false),
+        (ResponseClass::Permission { product: product() }, false, false),
+        (ResponseClass::NotFound { product: product() }, false, true),
+        (ResponseClass::LoginPage { what: String::new() }, false, true),
+        (ResponseClass::Firewall { status: 403 }, false, false),
+        (ResponseClass::RateLimited, false, false),
+    ] {
+        assert_eq!((class.concerns_account(), class.may_be_restart()), (account, restart), "{class:?}");
+    }
+}
+
+/// One header of Confluence is enough, and one word in the body.
+#[test]
+fn a_refusal_by_confluence_is_told_from_one_by_a_firewall() {
+    let class =
+        |headers: &str, body: &str| classify(&response(403, headers, body), &Product::DataCenter).name();
+    assert_eq!(class("", "<html>"), "firewall");
+    for name in ["X-AAccountId", "X-ARequestId", "X-ASEN", "X-Confluence-Request-Time", "Atl-TraceId"] {
+        assert_eq!(class(&format!("{name}: x\n"), "<html>"), "permission", "{name}");
+    }
+    for word in ["Confluence", "ATLASSIAN", "ajs-context", "Not permitted to perform this operation"] {
+        assert_eq!(class("", &format!("<html>{word}")), "permission", "{word}");
+    }
+    // A page is HTML by its declaration or by its text.
+    assert_eq!(class("content-type: text/html\n", "refused"), "firewall");
+    assert_eq!(class("content-type: text/plain\n", "refused"), "permission");
+}
