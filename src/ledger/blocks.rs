@@ -303,6 +303,7 @@ mod tests {
             assert_eq!(untimed.may_hold(Lookup::Offset(offset)), held, "{offset}");
         }
         assert!(untimed.untimed && untimed.times().is_none() && !untimed.may_hold(Lookup::Time(0)));
+        assert_eq!(spans(&[entry(EntryInput::Api, 0, 10, 0)]).times(), Some((10, 10)));
         // A row without a time has nothing to be found by but its id; what has no id is never looked up.
         assert!(spans(&[entry(EntryInput::Api, NO_TIME, 0, 5)]).untimed);
         assert_eq!(spans(&[Entry { id: 0, ..entry(EntryInput::File, 0, 10, 0) }]), Spans::default());
@@ -319,6 +320,10 @@ mod tests {
             assert_eq!(BlockSummary::hash_from(&bytes), [9; 32]);
         }
         assert!(all.untimed);
+        for joined in [timed(1, 2), all, all] {
+            all.join(joined);
+            assert!(all.untimed, "some entry has no time, whatever follows");
+        }
     }
 
     /// Block numbers and joined spans stay right when the oldest segment is dropped.
@@ -330,7 +335,7 @@ mod tests {
             let untimed = entry(EntryInput::File, NO_TIME, 0, block * 10);
             let at = block as i64 * 100;
             let mut of_block = timed(at, at + 50);
-            if block % 100 == 0 {
+            if block % 128 == 0 {
                 of_block.add(&untimed);
             }
             index.push(of_block);
@@ -342,14 +347,14 @@ mod tests {
         assert!((first..first + count).all(|block| found(&index, block) == [block]));
         assert!(found(&index, first - 1).is_empty() && found(&index, first + count).is_empty());
         assert_eq!(index.candidates(Lookup::Time(first as i64 * 100 + 51)).count(), 0, "between two blocks");
-        assert_eq!(untimed(&index), [1000, 900, 800, 700, 600]);
-        assert_eq!(index.candidates(Lookup::Offset(7_000)).collect::<Vec<_>>(), [700]);
+        assert_eq!(untimed(&index), [1024, 896, 768, 640, 512]);
+        assert_eq!(index.candidates(Lookup::Offset(6_400)).collect::<Vec<_>>(), [640]);
         assert_eq!(index.all(timed(1, 1)).times(), Some((1, (first + count - 1) as i64 * 100 + 50)));
         index.drop_segment();
         let kept = first + SEGMENT_BLOCKS as u64;
         assert!((kept..first + count).all(|block| found(&index, block) == [block]));
         assert!((first..kept).all(|block| found(&index, block).is_empty()));
-        assert_eq!(untimed(&index), [1000, 900, 800]);
+        assert_eq!(untimed(&index), [1024, 896, 768], "the first block that is kept has one");
         assert_eq!(index.all(Spans::default()).times().unwrap().0, kept as i64 * 100);
         // Newest first, if several may hold it.
         index.push(timed(kept as i64 * 100, i64::MAX));

@@ -287,7 +287,7 @@ mod tests {
         let leaves = leaves(70);
         let mut edge = Edge::default();
         for size in 0..=leaves.len() {
-            assert_eq!(edge.root(), naive(&leaves[..size]));
+            assert_eq!((edge.root(), edge.size()), (naive(&leaves[..size]), size as u64));
             assert_eq!(Edge::new(size as u64, edge.roots().to_vec()).as_ref(), Some(&edge));
             // One more entry changes the number of roots, except after 1, 5, 9 and so on.
             assert_eq!(Edge::new(size as u64 + 1, edge.roots().to_vec()).is_none(), size % 4 != 1);

@@ -326,3 +326,7 @@ fn trim_line_end(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
 }
+
+#[cfg(test)]
+#[path = "event_id_tests.rs"]
+mod tests;

@@ -189,6 +189,7 @@ fn f93_a_long_malformed_record_is_returned_in_parts() {
             other => panic!("{other:?}"),
         };
         assert!(pieces.len() >= 3, "{pieces:?}");
+        assert_eq!(length(&pieces[0]), 10_000);
         assert_eq!(pieces.iter().map(length).sum::<u64>(), boundary);
         assert!(pieces.iter().all(|piece| length(piece) < 12_000), "{pieces:?}");
     }
@@ -296,14 +297,20 @@ fn a_buffer_becomes_small_again() {
     assert!(splitter.buf.capacity() <= 4 * FINGERPRINT_BYTES, "{}", splitter.buf.capacity());
     assert_eq!(splitter.next_record().map(own), Some(line(100_001, "{a}")));
     // A buffer that is at most twice as long as what is wanted is kept.
-    feed(&mut splitter, &[&[b'x'; 3_000][..], b"\n"].concat());
+    feed(&mut splitter, &[&[b'x'; 3_001][..], b"\n"].concat());
     assert!(splitter.next_record().is_some());
     let long = splitter.buf.len();
-    splitter.spare_space(long.div_ceil(2) - FINGERPRINT_BYTES);
+    splitter.spare_space(long / 2 - FINGERPRINT_BYTES);
     assert_eq!(splitter.buf.len(), long);
-    let shorter = long.div_ceil(2) - 1;
+    assert_eq!(long % 2, 0);
+    let shorter = long / 2 - 1;
     splitter.spare_space(shorter - FINGERPRINT_BYTES);
     assert_eq!(splitter.buf.len(), shorter);
+    // No more is reserved than is asked for.
+    let mut splitter = RecordSplitter::new(0, b"", 1 << 20);
+    feed(&mut splitter, &[b'x'; 10_000]);
+    splitter.spare_space(10_000);
+    assert_eq!(splitter.buf.capacity(), 20_000);
 }
 
 /// A hole within a run of NUL bytes, with few bytes before it.

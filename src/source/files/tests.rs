@@ -349,6 +349,43 @@ fn the_end_is_where_it_was_at_the_first_start() {
     });
 }
 
+/// Only the newest file grows; what is before it is skipped and finished.
+#[test]
+fn the_file_that_grows_is_read_from_the_end_on() {
+    let home = Home::new();
+    let mut config = home.config();
+    config.start_at = StartAt::End;
+    home.append(0, "old\n");
+    home.append(1, "live\n");
+    let mut known = Checkpointed::default();
+    TestRun::start(config.clone(), &mut known).sweep_and_read();
+    let found: Vec<_> = known.entries.values().map(|entry| (entry.offset, entry.finished)).collect();
+    assert_eq!(found, [(4, true), (5, false)]);
+    home.append(1, "new\n");
+    TestRun::start(config, &mut known).sweep_and_read();
+    assert_eq!(known.lines, ["new"]);
+}
+
+/// The inode of an audit file that was deleted may be that of any file.
+#[test]
+fn a_file_of_another_name_with_a_known_inode_is_not_an_audit_file() {
+    for before in ["", "read\n"] {
+        let home = Home::new();
+        home.append(0, before);
+        let mut known = Checkpointed::default();
+        TestRun::start(home.config(), &mut known).sweep_and_read();
+        known.lines.clear();
+        let other = home.audit().join("notes.txt");
+        fs::rename(home.file(0), &other).unwrap();
+        fs::write(&other, "something else\n").unwrap();
+        let mut run = TestRun::start(home.config(), &mut known);
+        run.sweep_and_read();
+        run.sweep_and_read();
+        assert_eq!(known.lines, [""; 0], "{before:?}");
+        assert!(known.entries.values().all(|entry| entry.path != other), "{before:?}");
+    }
+}
+
 /// F85: listed but unread files moved to another device as copies with the same names. Nothing is lost. One was
 /// replaced by a different file, and that is reported.
 #[test]
