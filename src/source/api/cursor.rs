@@ -17,6 +17,8 @@ pub(super) struct CursorState {
     pub polled_to_ms: Option<i64>,
     /// When the last poll started that reached the present and whose cursor was not ahead of it.
     pub reached_present: Option<Instant>,
+    /// Rows that no poll has read are stamped later than this; `None`: the server's clock is unknown.
+    pub unread_from_ms: Option<i64>,
 }
 
 impl CursorState {
@@ -28,6 +30,7 @@ impl CursorState {
             start_is_fixed: false,
             polled_to_ms: None,
             reached_present: None,
+            unread_from_ms: None,
         }
     }
 }

@@ -103,6 +103,7 @@ impl Api {
         (self.poll.broken_windows, self.poll.deferred_windows) = (0, 0);
         if window.ends_at_present {
             self.cursor.polled_to_ms = Some(window.to_ms);
+            self.note_server_clock(now);
             if !self.is_ahead(now) {
                 self.cursor.reached_present = self.poll.begun;
             }

@@ -16,6 +16,8 @@ pub(super) struct Poll {
     pub role: ApiRole,
     /// When the current or last poll began.
     pub begun: Option<Instant>,
+    /// The server's clock at that time, as it was known then.
+    pub begun_server_ms: Option<i64>,
     /// When the next poll is due; `None`: at once.
     pub next: Option<Instant>,
     /// When the next poll looks back further for late rows: see `late_rows_interval`.

@@ -7,6 +7,12 @@ use crate::config::Start;
 use crate::position::{ApiCursor, Progress};
 use std::time::{Duration, Instant};
 
+/// A smaller difference of the server's clock may be that its `Date` has no fraction.
+const STEP_MS: i64 = 2 * DATE_MS;
+/// A server's clock that is further behind than a day is taken for a wrong `Date`, or each poll would read all that
+/// time.
+const BEHIND_MS_MAX: i64 = 86_400_000;
+
 impl Api {
     /// The changes since the last call. They may be checkpointed once every row of [`Api::ingest_page`] is delivered.
     pub fn progress(&mut self) -> Progress {
@@ -110,6 +116,30 @@ impl Api {
         );
         self.cursor.windows.set_back(to_ms);
         self.cursor.polled_to_ms = None;
+    }
+
+    /// A poll has reached the present. If the server's clock alone is behind, new rows are stamped before the cursor:
+    /// the next poll starts where this one began by that clock.
+    pub(super) fn note_server_clock(&mut self, now: Now) {
+        let (Some(begun), Some(server_ms)) = (self.poll.begun, self.clock.server_ms(now)) else {
+            return;
+        };
+        let ms_since = |at: Instant| now.monotonic.saturating_duration_since(at).as_millis() as i64;
+        let begun_ms = server_ms - ms_since(begun);
+        let stepped_back = self.poll.begun_server_ms.is_some_and(|before_ms| begun_ms < before_ms - STEP_MS);
+        // It was set back after the poll before this one had begun.
+        let since_ms = match self.cursor.reached_present.filter(|_| stepped_back) {
+            Some(at) => begun_ms - ms_since(at) + ms_since(begun),
+            None => begun_ms,
+        };
+        self.cursor.unread_from_ms = Some(since_ms - self.poll.role.lag().as_millis() as i64);
+    }
+
+    /// Where the next poll has to start, if that is before the cursor: see [`Api::note_server_clock`].
+    pub(super) fn unread_before_cursor_ms(&self) -> Option<i64> {
+        let (from_ms, cursor_ms) = (self.cursor.unread_from_ms?, self.cursor_ms()?);
+        let is_before = (STEP_MS..=BEHIND_MS_MAX).contains(&cursor_ms.saturating_sub(from_ms));
+        is_before.then(|| from_ms - self.config.overlap.as_millis() as i64)
     }
 
     /// Whether the cursor is ahead of the present by more than `overlap`.

@@ -60,6 +60,7 @@ impl Api {
     fn begin_poll(&mut self, now: Now) {
         self.detect_clock_rollback(now);
         self.poll.begun = Some(now.monotonic);
+        self.poll.begun_server_ms = self.clock.server_ms(now);
         // The first poll looks back as far, because it is unknown when the previous process did.
         let for_late_rows = self.poll.next_late_rows_poll.is_none_or(|at| now.monotonic >= at);
         if for_late_rows {
@@ -73,6 +74,9 @@ impl Api {
         };
         let begun_ms = self.clock.latest_present_ms(now);
         self.cursor.windows.begin_poll(start_ms, lookback.as_millis() as i64, begun_ms);
+        if let Some(from_ms) = self.unread_before_cursor_ms() {
+            self.cursor.windows.begin_earlier(from_ms);
+        }
         self.poll.next = Some(now.monotonic + self.poll.interval);
         self.poll.backfill = Some(BackfillProgress::new(
             &self.cursor.windows,

@@ -37,6 +37,11 @@ impl ServerClock {
         }
     }
 
+    /// The server's clock in milliseconds since 1970, if it is known.
+    pub(super) fn server_ms(&self, now: Now) -> Option<i64> {
+        self.learned.map(|_| self.present_ms(now))
+    }
+
     /// The later of both clocks: a `Date` may come from a cache, and the host's clock may be wrong.
     pub(super) fn latest_present_ms(&self, now: Now) -> i64 {
         self.present_ms(now).max(now.ms)

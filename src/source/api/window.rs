@@ -123,6 +123,11 @@ impl Windows {
         self.restarts = 0;
     }
 
+    /// Lets the poll start at this time, if that is earlier.
+    pub(crate) fn begin_earlier(&mut self, from_ms: i64) {
+        self.next_from_ms = self.next_from_ms.map(|next_from_ms| next_from_ms.min(from_ms));
+    }
+
     /// The clock was ahead and has been corrected: moves the cursor back to `to_ms`.
     pub(crate) fn set_back(&mut self, to_ms: i64) {
         if let Some(cursor) = &mut self.cursor {

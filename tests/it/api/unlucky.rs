@@ -81,6 +81,39 @@ fn f29_every_clock_was_ahead_and_is_set_right() {
     }
 }
 
+/// The server's clock alone is behind by hours and is set right. What happens meanwhile is stamped before the cursor,
+/// and before what a poll looks back.
+#[test]
+fn f29_the_servers_clock_alone_was_behind_and_is_set_right() {
+    const BEHIND_MS: i64 = 3 * 3_600_000;
+    for minutes in [1, 40, 150] {
+        let sim = Sim::data_center().unwrap();
+        sim.configure(|options| options.searches_are_audited = false);
+        let mut polled = Polled::new(&sim, config_of(&sim, false));
+        let mut number = 0;
+        let mut add_events = |polled: &mut Polled, minutes: u64| {
+            for _ in 0..minutes {
+                for part in [1, 59] {
+                    sim.insert(Row::data_center(sim.now_ms(), number));
+                    number += 1;
+                    polled.advance(part * MINUTE / 60);
+                }
+                polled.poll();
+            }
+        };
+        polled.advance(240 * MINUTE);
+        add_events(&mut polled, 3);
+        sim.advance_clock_ms(-BEHIND_MS);
+        polled.wall_wrong_ms = BEHIND_MS;
+        add_events(&mut polled, minutes);
+        sim.advance_clock_ms(BEHIND_MS);
+        polled.wall_wrong_ms = 0;
+        add_events(&mut polled, 5);
+        polled.run(130 * MINUTE, MINUTE);
+        polled.is_complete();
+    }
+}
+
 /// The same while the agent is down.
 #[test]
 fn f29_every_clock_is_set_right_while_the_agent_is_down() {
