@@ -42,7 +42,7 @@ def counted(rule, lucene):
             "filter": {"query_string": {"query": query, "analyze_wildcard": True}},
             "aggs": {"at": {kind: {"field": "@timestamp"}}},
         }
-    paths = {"number": "first._count", "first": "first>at", "second": "second>at"}
+    paths = {"number": "first>_count", "first": "first>at", "second": "second>at"}
     condition = f"params.number >= {number} && params.first <= params.second"
     return " OR ".join(f"({query})" for query in queries), steps, paths, condition
 

@@ -39,15 +39,7 @@ impl Protocol for std::sync::Arc<Kibana> {
         let Some(path) = post.path.strip_prefix(PATH) else {
             return Err(cluster(post));
         };
-        let mut state = self.state.lock().unwrap();
-        let answer = kibana(&mut state, post, path);
-        Err(answer.map_or_else(
-            |reply| reply,
-            |value| match value {
-                Value::String(text) => Reply::new(200, text),
-                value => Reply::new(200, value.to_string()),
-            },
-        ))
+        Err(answer(&mut self.state.lock().unwrap(), post, path, "kbn-xsrf"))
     }
 
     fn reply(&self, _items: &[Item]) -> Reply {
@@ -66,9 +58,18 @@ fn cluster(post: &Post) -> Reply {
     }
 }
 
-fn kibana(state: &mut State, post: &Post, path: &str) -> Answer {
-    if post.method != "GET" && post.header("kbn-xsrf").is_none() {
-        return Err(error(400, "Request must contain a kbn-xsrf header."));
+/// The reply to a request below the address of Kibana, or of OpenSearch Dashboards, which was Kibana.
+pub fn answer(state: &mut State, post: &Post, path: &str, xsrf: &str) -> Reply {
+    match try_answer(state, post, path, xsrf) {
+        Ok(Value::String(text)) => Reply::new(200, text),
+        Ok(value) => Reply::new(200, value.to_string()),
+        Err(reply) => reply,
+    }
+}
+
+fn try_answer(state: &mut State, post: &Post, path: &str, xsrf: &str) -> Answer {
+    if post.method != "GET" && post.header(xsrf).is_none() {
+        return Err(error(400, &format!("Request must contain a {xsrf} header.")));
     }
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let content_type = post.header("content-type").unwrap_or_default();
@@ -81,6 +82,7 @@ fn kibana(state: &mut State, post: &Post, path: &str) -> Answer {
         ("POST", "/api/saved_objects/_import") => {
             import(state, content_type, &post.body, query.contains("overwrite=true"))
         }
+        (_, "/api/detection_engine/rules") if xsrf != "kbn-xsrf" => Err(error(404, "Not Found")),
         ("GET", "/api/detection_engine/rules") => {
             let id = query.strip_prefix("rule_id=").unwrap_or_default();
             let missing = || rule_error(404, &format!("rule_id: \"{id}\" not found"));
