@@ -35,7 +35,7 @@ fn script(name: &str, arguments: &[&str]) -> Option<String> {
     Some(printed)
 }
 
-fn check(arguments: &[&str]) -> Option<String> {
+pub fn check(arguments: &[&str]) -> Option<String> {
     script("check.py", arguments)
 }
 
@@ -140,7 +140,7 @@ fn own_actions() -> [&'static str; 13] {
 }
 
 /// The events of all samples, by the name of their file.
-fn events(format: FormatKind) -> BTreeMap<String, Vec<String>> {
+pub fn events(format: FormatKind) -> BTreeMap<String, Vec<String>> {
     let (mut found, mut together) = (BTreeMap::new(), Vec::new());
     let mut located_lines = Vec::new();
     let samples = samples();
@@ -165,7 +165,7 @@ fn events(format: FormatKind) -> BTreeMap<String, Vec<String>> {
     found
 }
 
-fn write(folder: &Path, events: &BTreeMap<String, Vec<String>>) {
+pub fn write(folder: &Path, events: &BTreeMap<String, Vec<String>>) {
     for (name, events) in events {
         let path: PathBuf = folder.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -34,6 +34,7 @@ def condition(rule, kusto):
     """The `where` of a rule. The table has texts, not keys: a rule that knows a key alone finds nothing."""
     # The backend compares truth values as it does texts.
     query = re.sub(r"=~ (true|false)", r"== \1", kusto(rule))
+    query = re.sub(r"in~ \(([^)]*)\)", lambda found: f"in~ ({', '.join(dict.fromkeys(found[1].split(', ')))})", query)
     missing = re.search(r"'([a-z_.A-Z0-9]+)' (?:=~|in~|contains|startswith|endswith|has)", query)
     if missing:
         raise NotExpressible(f"the table has no column for {missing[1]}")
@@ -42,6 +43,8 @@ def condition(rule, kusto):
     is_key = re.compile(r"(?:[a-z]+\.){2,}[a-z.]+$")
     if texts and all(is_key.match(text) and not text.startswith("agent.") for text in texts):
         raise NotExpressible("the table has no keys, and the text of the action is not published")
+    if texts and all(text.startswith("agent.") for text in texts):
+        return f'Category == "confluence-audit-agent" and {query}'
     return query
 
 
