@@ -79,6 +79,18 @@ fn each_rule_is_in_each_product_or_a_reason_is_given() {
         }
     }
     let with = |product: &str| rules.values().filter(|products| products[product] == true).count();
+    let document = fs::read_to_string(root().join("docs/DETECTIONS.md")).unwrap();
+    for (product, file) in [
+        ("elastic", "elastic/rules.ndjson"),
+        ("esql", "elastic/hunting/*.esql"),
+        ("opensearch", "opensearch/monitors.ndjson"),
+        ("security-analytics", "opensearch/security-analytics/*.yml"),
+        ("splunk", "splunk/savedsearches.conf"),
+        ("sentinel", "sentinel/"),
+    ] {
+        let row = format!("| `{file}` | {} |", with(product));
+        assert!(document.contains(&row), "docs/DETECTIONS.md does not have {row}");
+    }
     assert!(with("sentinel") * 5 > rules.len() * 4, "{} for Sentinel", with("sentinel"));
 }
 
