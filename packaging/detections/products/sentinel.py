@@ -48,7 +48,14 @@ def condition(rule, kusto):
     return query
 
 
-def column(name):
+def is_login(rule):
+    return all(map(is_login, rule.parts)) if rule.parts else rule.file.startswith("confluence_login_")
+
+
+def column(rule, name):
+    # The author of a failed login is anonymous. The user is the affected object.
+    if is_login(rule) and name.startswith("user."):
+        return "AffectedObjectName"
     if name not in COLUMNS:
         raise NotExpressible(f"the table has no column for {name}")
     return COLUMNS[name]
@@ -57,14 +64,14 @@ def column(name):
 def query(rule, kusto):
     if rule.kind == "event":
         return f"{TABLE}\n| where {condition(rule, kusto)}\n| project {SHOWN}"
-    by = ", ".join(column(name) for name in rule.group)
+    by = ", ".join(column(rule, name) for name in rule.group)
     if rule.kind == "temporal_ordered":
         return ordered(rule, by, kusto)
     (part,) = rule.parts
     lines = [TABLE, f"| where {condition(part, kusto)}"]
     what = "count()"
     if rule.kind == "value_count":
-        values = column(rule.correlation["condition"]["field"])
+        values = column(rule, rule.correlation["condition"]["field"])
         what = f"dcount({values})"
         if values in EXTENDED:
             lines.append(f"| extend {values} = {EXTENDED[values]}")
@@ -96,24 +103,21 @@ def ordered(rule, by, kusto):
     else:
         before = begin.format(condition(first, kusto))
         before += f"\n    | project First = TimeGenerated, {by}"
+    shown = [name for name in ["AuthorDisplayName", "RemoteAddress", "Summary", "AffectedObjectName"] if name != by]
     return (
         f"let Before = {before};\n{TABLE}\n| where {condition(second, kusto)}"
         f"\n| join kind=inner Before on {by}"
         f"\n| where TimeGenerated between (First .. (First + {span}))"
-        f"\n| summarize arg_max(TimeGenerated, First, AuthorDisplayName, RemoteAddress, Summary, AffectedObjectName) "
-        f"by {by}".replace("AuthorDisplayName, RemoteAddress", columns_without(by))
+        f"\n| summarize arg_max(TimeGenerated, First, {', '.join(shown)}) by {by}"
     )
-
-
-def columns_without(by):
-    return ", ".join(name for name in ["AuthorDisplayName", "RemoteAddress"] if name != by)
 
 
 def entities(rule):
     """Who did it, and from where. What is counted for each address has no single user."""
     made = [{"entityType": "IP", "fieldMappings": [{"identifier": "Address", "columnName": "RemoteAddress"}]}]
     if not rule.correlation or rule.group != ["source.ip"]:
-        account = [{"identifier": "FullName", "columnName": "AuthorDisplayName"}]
+        name = "AffectedObjectName" if is_login(rule) else "AuthorDisplayName"
+        account = [{"identifier": "FullName", "columnName": name}]
         made.insert(0, {"entityType": "Account", "fieldMappings": account})
     return made
 
