@@ -77,15 +77,23 @@ def query(rule, kusto):
             lines.append(f"| extend {values} = {EXTENDED[values]}")
     kept = [name for name in ["AuthorDisplayName", "RemoteAddress"] if name not in by]
     taken = "".join(f", {name} = take_any({name})" for name in kept)
-    seconds = duration(rule.seconds)
     lines += [
         f"| where isnotempty({by.split(', ')[0]})",
+        windows(rule),
         f"| summarize Number = {what}, First = min(TimeGenerated), TimeGenerated = max(TimeGenerated){taken} "
-        f"by {by}, Window = bin(TimeGenerated, {seconds})",
+        f"by {by}, Window",
         f"| where Number >= {rule.count}",
+        f"| summarize arg_max(Number, *) by {by}",
         "| project-away Window",
     ]
     return "\n".join(lines)
+
+
+def windows(rule):
+    """Each event is in two windows that overlap by half, so that a burst is not divided."""
+    half = f"{rule.seconds // 2}s"
+    both = f"pack_array(bin(TimeGenerated, {half}), bin(TimeGenerated, {half}) - {half})"
+    return f"| mv-expand Window = {both} to typeof(datetime)"
 
 
 def ordered(rule, by, kusto):
@@ -96,8 +104,8 @@ def ordered(rule, by, kusto):
         if first.kind != "event_count" or first.group != rule.group:
             raise NotExpressible("there is no such sequence")
         before = begin.format(condition(first.parts[0], kusto)) + (
-            f"\n    | summarize Number = count(), First = min(TimeGenerated) "
-            f"by {by}, Window = bin(TimeGenerated, {duration(first.seconds)})"
+            f"\n    {windows(first)}"
+            f"\n    | summarize Number = count(), First = min(TimeGenerated) by {by}, Window"
             f"\n    | where Number >= {first.count}"
         )
     else:
