@@ -79,6 +79,11 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
         if let Some(auth) = other_credentials(args) {
             sink.http.auth = auth;
         }
+        let dashboards = detections.as_ref().and_then(|detections| detections.dashboards.as_ref());
+        if let (Some(message), true) = (dashboards.and_then(config::clear_text), sink.http.auth != Auth::None)
+        {
+            writeln!(err, "--dashboards {message}")?;
+        }
         let cluster = ElasticsearchSetup { config: &sink, retention_days, dry_run: args.dry_run };
         let mut result = runtime.block_on(cluster.set_up(out))?;
         if let (Ok(product), Some(detections)) = (&result, &detections) {

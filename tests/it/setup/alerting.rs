@@ -318,7 +318,7 @@ fn alert(server: &OpenSearch, env: &Environment) {
     let monitors = env.simulator.monitors.lock().unwrap();
     let (mut matches, mut misses) = (0, 0);
     let mut wrong = Vec::new();
-    for (name, _) in &samples {
+    for name in samples.keys() {
         let (rule, file) = name.split_once('/').unwrap();
         let title = title(rule);
         let (_, monitor) =

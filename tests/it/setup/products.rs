@@ -6,8 +6,9 @@ use confluence_audit_agent::format::FormatKind;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -27,6 +28,16 @@ fn build(directory: &Path) -> Option<()> {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(())
+}
+
+/// What was made once for all tests that only read it.
+fn made() -> Option<&'static Path> {
+    static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("detections");
+        build(&directory).map(|()| directory)
+    });
+    made.as_deref()
 }
 
 /// Makes the detections beside the dashboards, as the packages have them. Returns the number of rules.
@@ -63,9 +74,8 @@ fn the_same_rules_give_the_same_files() {
 
 #[test]
 fn each_rule_is_in_each_product_or_a_reason_is_given() {
-    let place = tempfile::tempdir().unwrap();
-    let Some(()) = build(place.path()) else { return };
-    let text = fs::read_to_string(place.path().join("coverage.json")).unwrap();
+    let Some(made) = made() else { return };
+    let text = fs::read_to_string(made.join("coverage.json")).unwrap();
     let coverage: Value = serde_json::from_str(&text).unwrap();
     let rules = coverage.as_object().unwrap();
     assert!(rules.len() >= 24);
@@ -97,11 +107,11 @@ fn each_rule_is_in_each_product_or_a_reason_is_given() {
 /// The rules find the agent's records in the columns of the table, which has texts and no keys.
 #[test]
 fn rules_of_sentinel_find_what_they_must() {
+    let Some(made) = made() else { return };
     let place = tempfile::tempdir().unwrap();
-    let Some(()) = build(place.path()) else { return };
     let samples = place.path().join("samples");
     detections::write(&samples, &detections::events(FormatKind::Sentinel));
-    let coverage = place.path().join("coverage.json");
+    let coverage = made.join("coverage.json");
     let printed = detections::check(&["sentinel", samples.to_str().unwrap(), coverage.to_str().unwrap()]);
     assert!(printed.unwrap().ends_with(" right\n"));
 }
@@ -120,9 +130,8 @@ fn minutes(text: &str) -> u64 {
 
 #[test]
 fn rules_of_sentinel_are_as_its_api_wants_them() {
-    let place = tempfile::tempdir().unwrap();
-    let Some(()) = build(place.path()) else { return };
-    let file = place.path().join("sentinel/azuredeploy.json");
+    let Some(made) = made() else { return };
+    let file = made.join("sentinel/azuredeploy.json");
     let template: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     let mut names = BTreeSet::new();
     for rule in template["resources"].as_array().unwrap() {
@@ -156,9 +165,8 @@ fn rules_of_sentinel_are_as_its_api_wants_them() {
 
 #[test]
 fn saved_searches_of_splunk_are_whole() {
-    let place = tempfile::tempdir().unwrap();
-    let Some(()) = build(place.path()) else { return };
-    let text = fs::read_to_string(place.path().join("splunk/savedsearches.conf")).unwrap();
+    let Some(made) = made() else { return };
+    let text = fs::read_to_string(made.join("splunk/savedsearches.conf")).unwrap();
     let mut names = BTreeSet::new();
     for stanza in text.split("\n\n").filter(|stanza| !stanza.trim().is_empty()) {
         let (name, keys) = stanza.trim().split_once('\n').unwrap();
