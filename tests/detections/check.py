@@ -1,6 +1,6 @@
 """Checks the detection rules of packaging/detections, and runs them over events of the agent.
 
-    check.py rules                  rules, samples and fields; prints the number of rules
+    check.py rules [DETECTIONS]     rules, samples and fields; prints the number of rules
     check.py match EVENTS FORMAT    EVENTS/RULE/{match,miss}-*.jsonl, which the agent wrote in this format
     check.py lucene                 prints the Lucene query of each rule that is no correlation, as JSON
     check.py alerts FILE            prints the alerts of each rule over a file of events in the format ecs, as JSON
@@ -234,7 +234,10 @@ def alerts(file):
 
 
 def main():
+    global DETECTIONS
     command, *arguments = sys.argv[1:]
+    if command == "rules" and arguments:
+        DETECTIONS = Path(arguments[0])
     if command == "lucene":
         print(json.dumps(queries(OpensearchLuceneBackend(pipeline("ecs")), correlations=False)))
         return
