@@ -2,6 +2,8 @@
 
     check.py rules [DETECTIONS]     rules, samples and fields; prints the number of rules
     check.py match EVENTS FORMAT    EVENTS/RULE/{match,miss}-*.jsonl, which the agent wrote in this format
+    check.py sentinel EVENTS COVERAGE
+                                    the same for the table of Sentinel, of the rules that it can have
     check.py lucene                 prints the Lucene query of each rule that is no correlation, as JSON
     check.py alerts FILE            prints the alerts of each rule over a file of events in the format ecs, as JSON
 
@@ -152,6 +154,43 @@ def match(folder, format):
     return checked, faults
 
 
+def columns_of(record):
+    """The columns that Microsoft's rule fills from a record."""
+    found = {}
+    for line in (ROOT / "fixtures/sentinel/columns.txt").read_text("utf-8").splitlines():
+        if line.startswith("#") or not line:
+            continue
+        name, kind, path = line.split(" ", 2)
+        value = record
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None:
+            # The query language compares lists as JSON text.
+            is_dynamic = kind == "dynamic"
+            found[name] = json.dumps(value, ensure_ascii=False, separators=(",", ":")) if is_dynamic else value
+    return found | {"@timestamp": record["creationDate"]}
+
+
+def sentinel(folder, coverage):
+    """Each rule finds all events of a match, and nothing in a miss of Cloud. The table has no keys: a text in another
+    language is not found, and an event with the same text as another is."""
+    checked, faults = 0, []
+    coverage = json.loads(coverage.read_text("utf-8"))
+    for name, query in queries(ValuesBackend(pipeline("sentinel")), correlations=False).items():
+        if coverage[name]["sentinel"] is not True:
+            continue
+        for file in sorted((folder / name).glob("*.jsonl")):
+            is_match = file.stem.startswith("match-")
+            if file.stem == "match-languages" or not (is_match or file.stem == "miss-cloud"):
+                continue
+            events = [columns_of(record) for record in read(file)]
+            found = Events(events, []).count(query)
+            if found != (len(events) if is_match else 0):
+                faults.append(f"{name}: {found} alerts for {len(events)} events of {file.name} in Sentinel")
+            checked += 1
+    return checked, faults
+
+
 def fields_of(rule):
     """The fields that a rule compares, groups by or shows."""
     found = set(rule.fields or [])
@@ -261,7 +300,12 @@ def main():
     if command == "alerts":
         print(json.dumps(alerts(Path(arguments[0]))))
         return
-    count, faults = rules() if command == "rules" else match(Path(arguments[0]), arguments[1])
+    if command == "rules":
+        count, faults = rules()
+    elif command == "sentinel":
+        count, faults = sentinel(Path(arguments[0]), Path(arguments[1]))
+    else:
+        count, faults = match(Path(arguments[0]), arguments[1])
     print("\n".join(faults) or f"{count} right")
     sys.exit(1 if faults else 0)
 

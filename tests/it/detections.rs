@@ -40,7 +40,7 @@ fn script(name: &str, arguments: &[&str]) -> Option<String> {
     Some(printed)
 }
 
-fn check(arguments: &[&str]) -> Option<String> {
+pub fn check(arguments: &[&str]) -> Option<String> {
     script("check.py", arguments)
 }
 
@@ -170,7 +170,7 @@ pub fn events(format: FormatKind) -> BTreeMap<String, Vec<String>> {
     found
 }
 
-fn write(folder: &Path, events: &BTreeMap<String, Vec<String>>) {
+pub fn write(folder: &Path, events: &BTreeMap<String, Vec<String>>) {
     for (name, events) in events {
         let path: PathBuf = folder.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -79,7 +79,8 @@ def detection_rules(rules):
         }
         if rule.kind == "event":
             # The time of arrival: an event that was delivered late is found, too.
-            made |= {"type": "query", "language": "lucene", "query": lucene(rule), "timestamp_override": "event.ingested"}
+            made |= {"type": "query", "language": "lucene", "query": lucene(rule)}
+            made["timestamp_override"] = "event.ingested"
         elif rule.kind == "temporal_ordered":
             made |= {"type": "eql", "language": "eql", "query": sequence(rule, eql)}
         else:

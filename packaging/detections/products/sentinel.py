@@ -34,6 +34,7 @@ def condition(rule, kusto):
     """The `where` of a rule. The table has texts, not keys: a rule that knows a key alone finds nothing."""
     # The backend compares truth values as it does texts.
     query = re.sub(r"=~ (true|false)", r"== \1", kusto(rule))
+    query = re.sub(r"in~ \(([^)]*)\)", lambda found: f"in~ ({', '.join(dict.fromkeys(found[1].split(', ')))})", query)
     missing = re.search(r"'([a-z_.A-Z0-9]+)' (?:=~|in~|contains|startswith|endswith|has)", query)
     if missing:
         raise NotExpressible(f"the table has no column for {missing[1]}")
@@ -42,6 +43,8 @@ def condition(rule, kusto):
     is_key = re.compile(r"(?:[a-z]+\.){2,}[a-z.]+$")
     if texts and all(is_key.match(text) and not text.startswith("agent.") for text in texts):
         raise NotExpressible("the table has no keys, and the text of the action is not published")
+    if texts and all(text.startswith("agent.") for text in texts):
+        return f'Category == "confluence-audit-agent" and {query}'
     return query
 
 
@@ -74,15 +77,23 @@ def query(rule, kusto):
             lines.append(f"| extend {values} = {EXTENDED[values]}")
     kept = [name for name in ["AuthorDisplayName", "RemoteAddress"] if name not in by]
     taken = "".join(f", {name} = take_any({name})" for name in kept)
-    seconds = duration(rule.seconds)
     lines += [
         f"| where isnotempty({by.split(', ')[0]})",
+        windows(rule),
         f"| summarize Number = {what}, First = min(TimeGenerated), TimeGenerated = max(TimeGenerated){taken} "
-        f"by {by}, Window = bin(TimeGenerated, {seconds})",
+        f"by {by}, Window",
         f"| where Number >= {rule.count}",
+        f"| summarize arg_max(Number, *) by {by}",
         "| project-away Window",
     ]
     return "\n".join(lines)
+
+
+def windows(rule):
+    """Each event is in two windows that overlap by half, so that a burst is not divided."""
+    half = f"{rule.seconds // 2}s"
+    both = f"pack_array(bin(TimeGenerated, {half}), bin(TimeGenerated, {half}) - {half})"
+    return f"| mv-expand Window = {both} to typeof(datetime)"
 
 
 def ordered(rule, by, kusto):
@@ -93,8 +104,8 @@ def ordered(rule, by, kusto):
         if first.kind != "event_count" or first.group != rule.group:
             raise NotExpressible("there is no such sequence")
         before = begin.format(condition(first.parts[0], kusto)) + (
-            f"\n    | summarize Number = count(), First = min(TimeGenerated) "
-            f"by {by}, Window = bin(TimeGenerated, {duration(first.seconds)})"
+            f"\n    {windows(first)}"
+            f"\n    | summarize Number = count(), First = min(TimeGenerated) by {by}, Window"
             f"\n    | where Number >= {first.count}"
         )
     else:

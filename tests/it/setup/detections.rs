@@ -1,6 +1,7 @@
 //! `setup elasticsearch --detections` against a simulator of Kibana, which keeps state.
 
 use super::kibana::{Kibana, PATH, check_rule};
+use super::products;
 use crate::rig::Host;
 use crate::rig::collector::Collector;
 use serde_json::{Value, json};
@@ -211,4 +212,16 @@ fn the_simulator_refuses_what_kibana_refuses() {
         assert!(message.contains(words), "{message}");
     }
     assert_eq!(check_rule(&rule("1", "a")), Ok(()));
+}
+
+#[test]
+fn kibana_takes_all_rules_of_the_package() {
+    let env = new_environment(&[]);
+    let Some(count) = products::install(&env.host.path("share")) else { return };
+    let (code, printed) = env.set_up(&[]);
+    assert_eq!(code, 0, "{printed}");
+    assert_eq!(printed.matches("created   detection rule").count(), count, "{printed}");
+    let (code, printed) = env.set_up(&[]);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains(&format!("unchanged {count} detection rules")), "{printed}");
 }
