@@ -1,6 +1,6 @@
 """Checks the detection rules of packaging/detections, and runs them over events of the agent.
 
-    check.py rules                  rules, samples and fields; prints the number of rules
+    check.py rules [DETECTIONS]     rules, samples and fields; prints the number of rules
     check.py match EVENTS FORMAT    EVENTS/RULE/{match,miss}-*.jsonl, which the agent wrote in this format
     check.py sentinel EVENTS COVERAGE
                                     the same for the table of Sentinel, of the rules that it can have
@@ -210,6 +210,20 @@ def fields_of(rule):
     return found
 
 
+def values_without_sample(rule, folder):
+    """The values that no sample has: those of a filter must be in a miss, all others in a match."""
+    texts = {
+        kind: "".join(file.read_text("utf-8") for file in folder.glob(f"{kind}-*.jsonl")) for kind in ["match", "miss"]
+    }
+    for name, detection in rule.to_dict()["detection"].items():
+        if name == "condition":
+            continue
+        kind = "miss" if name.startswith("filter") else "match"
+        for _, value in flat(detection):
+            if isinstance(value, str) and value not in texts[kind]:
+                yield f"{value} of {name} is in no sample that begins with {kind}-"
+
+
 def is_mapped(field, template, text):
     """Whether the index template has the field, and docs/MAPPING.md or docs/OPERATIONS.md names it."""
     node = template
@@ -259,6 +273,9 @@ def rules():
                 faults.append(f"{name}: no sample whose name begins with {kind}")
         if custom.get("coverage") in {"base", "advanced", "full"} and "match-languages" not in samples:
             faults.append(f"{name}: no sample match-languages")
+        if not isinstance(rule, SigmaCorrelationRule):
+            missing = values_without_sample(rule, DETECTIONS / "samples" / name)
+            faults += [f"{name}: {fault}" for fault in missing]
         if any(not sample.startswith(("match-", "miss-")) for sample in samples):
             faults.append(f"{name}: a sample is neither match nor miss")
     for folder in (DETECTIONS / "samples").iterdir():
@@ -273,7 +290,10 @@ def alerts(file):
 
 
 def main():
+    global DETECTIONS
     command, *arguments = sys.argv[1:]
+    if command == "rules" and arguments:
+        DETECTIONS = Path(arguments[0])
     if command == "lucene":
         print(json.dumps(queries(OpensearchLuceneBackend(pipeline("ecs")), correlations=False)))
         return

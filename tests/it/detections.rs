@@ -20,8 +20,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a script of tests/detections prints; `None` where its packages are not installed.
-fn script(name: &str, arguments: &[&str]) -> Option<String> {
+/// What a script of tests/detections prints, and whether it succeeds; `None` where its packages are not installed.
+fn script_result(name: &str, arguments: &[&str]) -> Option<(bool, String)> {
     let python = root().join("target/tools/detections/bin/python");
     if !python.exists() {
         skip("detections", "pySigma is not installed in target/tools/detections; `.ci/run` does that");
@@ -31,7 +31,12 @@ fn script(name: &str, arguments: &[&str]) -> Option<String> {
     let script = root().join("tests/detections").join(name);
     let output = command.arg(script).args(arguments).output().unwrap();
     let [printed, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    assert!(output.status.success(), "{arguments:?}: {printed}{errors}");
+    Some((output.status.success(), printed + &errors))
+}
+
+fn script(name: &str, arguments: &[&str]) -> Option<String> {
+    let (succeeded, printed) = script_result(name, arguments)?;
+    assert!(succeeded, "{name} {arguments:?}: {printed}");
     Some(printed)
 }
 
@@ -179,6 +184,44 @@ fn rules_are_valid_have_samples_of_both_kinds_and_name_fields_that_exist() {
         let count: usize = printed.trim().strip_suffix(" right").unwrap().parse().unwrap();
         assert!(count >= 24, "{printed}");
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy(&path, &to),
+            false => {
+                fs::copy(&path, &to).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rule_without_a_sample_that_must_not_match_or_with_a_field_that_does_not_exist_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let detections = place.path().join("detections");
+    copy(&root().join("packaging/detections"), &detections);
+    let rule = "confluence_audit_space_deleted";
+    for entry in fs::read_dir(detections.join("samples").join(rule)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("miss-") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let file = detections.join("sigma/confluence_audit_app_installed.yml");
+    let text = fs::read_to_string(&file).unwrap().replace("event.action:", "event.deed:");
+    fs::write(file, text).unwrap();
+    let Some((succeeded, printed)) = script_result("check.py", &["rules", detections.to_str().unwrap()])
+    else {
+        return;
+    };
+    assert!(!succeeded);
+    assert!(printed.contains(&format!("{rule}: no sample whose name begins with miss-")), "{printed}");
+    assert!(printed.contains("confluence_audit_app_installed: the field event.deed is not in"), "{printed}");
 }
 
 #[test]
