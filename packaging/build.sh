@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the deb and the rpm, with SHA-256 sums and an SBOM next to them: packaging/build.sh [DIR], by default
 # target/packaging/out. Needs Rust, python3 with venv, and Debian's rpm and binutils, and says before it builds which of them is
-# missing; it installs cargo-deb, cargo-zigbuild and zig under target/tools. The same commit gives the same bytes.
+# missing; it installs cargo-deb, cargo-zigbuild, zig and pySigma under target/tools. The same commit gives the same bytes.
 #
 # PACKAGE_VERSION, PACKAGE_CONFIG: another version and default configuration for the binary that has been built before, for tests
 # of upgrades.
@@ -51,6 +51,13 @@ tools() {
         cargo install cargo-deb --version $cargo_deb_version --locked --quiet --root $tools --target-dir $tools/build
         rm -rf $tools/build
     fi
+    # Aside, so that half an environment is not taken for a whole one.
+    if ! [ -x $tools/detections/bin/python ]; then
+        rm -rf $tools/detections.new
+        python3 -m venv $tools/detections.new
+        $tools/detections.new/bin/python -m pip install --quiet --disable-pip-version-check -r packaging/detections/requirements.txt
+        mv $tools/detections.new $tools/detections
+    fi
 }
 
 # No path of this machine gets into the binary: where cargo keeps the sources and where this tree is does not matter.
@@ -92,6 +99,7 @@ tree() {
         $bin completions $shell >$made/$shell
     done
     packaging/sbom.py "$version" "$target" >$made/sbom.cdx.json
+    $tools/detections/bin/python packaging/detections/build.py $made/detections
     # Further instances: another configuration, another state.
     sed -e "s/^Description=.*/& %i/" -e "s/config\.toml/%i.toml/" -e "s#^\(\(State\|Runtime\)Directory=.*\)#\1-instances/%i#" \
         -e "s|^ExecStart=.*|& --state /var/lib/$name-instances/%i|" -e "/^# packaging.build.sh makes/d" \
@@ -112,6 +120,12 @@ tree() {
     put 644 packaging/$name.toml usr/share/$name/config.toml
     for document in packaging/elasticsearch/*.json packaging/{prometheus,grafana,opensearch,kibana,sentinel,splunk}/*; do
         put 644 "$document" "usr/share/$name/${document#packaging/}"
+    done
+    find $made/detections -type f | while read -r file; do
+        put 644 "$file" "usr/share/$name/${file#"$made"/}"
+    done
+    find packaging/detections/{sigma,pipelines} -name '*.yml' | while read -r file; do
+        put 644 "$file" "usr/share/$name/${file#packaging/}"
     done
     put 644 packaging/selinux/$name.cil usr/share/$name/selinux/$name.cil
     put 644 $made/bash usr/share/bash-completion/completions/$name

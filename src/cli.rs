@@ -432,15 +432,24 @@ pub struct QuarantineDrop {
 #[derive(Subcommand, Debug)]
 pub enum SetupCommand {
     /// Install index template, ingest pipeline, lifecycle policy and data stream in Elasticsearch or OpenSearch
-    #[command(after_help = "\
+    #[command(
+        visible_alias = "opensearch",
+        after_help = "\
 Existing objects that are correct are not changed. The retention of an existing policy changes with --retention only.
+With --detections it also installs dashboards and detection rules. A rule that was edited in Kibana is not changed.
 
 Examples:
   confluence-audit-agent setup elasticsearch --dry-run
   confluence-audit-agent setup elasticsearch --user elastic --password-file ./password
-  confluence-audit-agent setup elasticsearch --print")]
+  confluence-audit-agent setup elasticsearch --detections --dashboards https://kibana.example.com
+  confluence-audit-agent setup opensearch --detections --dashboards https://dashboards.example.com
+  confluence-audit-agent setup elasticsearch --print"
+    )]
     Elasticsearch(SetupElasticsearch),
 }
+
+/// Where the packages install dashboards and detection rules.
+const DETECTIONS: &str = "/usr/share/confluence-audit-agent";
 
 #[derive(Args, Debug)]
 pub struct SetupElasticsearch {
@@ -457,6 +466,12 @@ pub struct SetupElasticsearch {
     /// server
     #[arg(long)]
     pub print: bool,
+    /// Install dashboards and detection rules too, from DIR [default: /usr/share/confluence-audit-agent]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = DETECTIONS)]
+    pub detections: Option<PathBuf>,
+    /// Address of Kibana or of OpenSearch Dashboards, with its path, such as /s/NAME for a space
+    #[arg(long, value_name = "URL", requires = "detections")]
+    pub dashboards: Option<String>,
     /// How long events are kept [default: 365d for a new policy]
     #[arg(long, value_name = "DURATION")]
     pub retention: Option<String>,

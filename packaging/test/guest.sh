@@ -167,6 +167,7 @@ installs() {
     assert_succeeds "check finds nothing wrong" runuser -u $name -- $name check --fast
     assert_succeeds "man page" test -e /usr/share/man/man5/$name.toml.5.gz
     assert_succeeds "alert rules" test -s /usr/share/$name/prometheus/$name.rules.yml
+    assert_succeeds "detection rules" test -s /usr/share/$name/detections/elastic/rules.ndjson
     assert_succeeds "runbook of the alerts" test -s /usr/share/doc/$name/OPERATIONS.md
     [ "$family" = deb ] || assert_equal "rpm -V" "$(rpm -V $name)" ""
     $name --version

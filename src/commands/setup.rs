@@ -1,7 +1,12 @@
 //! The command `setup`: installs once what events need at their destination.
 
 mod cluster;
+mod dashboards;
+mod detections;
 mod documents;
+mod monitors;
+mod rules;
+mod step;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,6 +17,7 @@ use crate::config::{self, Auth, DestinationConfig, ElasticsearchConfig, Referenc
 use crate::exit;
 use crate::telemetry::escape::escape;
 use cluster::ElasticsearchSetup;
+use detections::Detections;
 
 pub use documents::TEMPLATE;
 
@@ -27,6 +33,13 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
         Ok(days) => days,
         Err(message) => {
             writeln!(err, "--retention {}", escape(&message))?;
+            return Ok(exit::CONFIG);
+        }
+    };
+    let detections = match detections(args) {
+        Ok(detections) => detections,
+        Err(message) => {
+            writeln!(err, "--dashboards {}", escape(&message))?;
             return Ok(exit::CONFIG);
         }
     };
@@ -56,19 +69,44 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
         }
         return Ok(exit::CONFIG);
     }
+    if detections.is_some() && sinks.len() > 1 {
+        writeln!(err, "there are several sinks of type \"elasticsearch\"; name one with `--sink`")?;
+        return Ok(exit::CONFIG);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut code = exit::OK;
     for (name, mut sink) in sinks {
         if let Some(auth) = other_credentials(args) {
             sink.http.auth = auth;
         }
+        let dashboards = detections.as_ref().and_then(|detections| detections.dashboards.as_ref());
+        if let (Some(message), true) = (dashboards.and_then(config::clear_text), sink.http.auth != Auth::None)
+        {
+            writeln!(err, "--dashboards {message}")?;
+        }
         let cluster = ElasticsearchSetup { config: &sink, retention_days, dry_run: args.dry_run };
-        if let Err(reason) = runtime.block_on(cluster.set_up(out))? {
+        let mut result = runtime.block_on(cluster.set_up(out))?;
+        if let (Ok(product), Some(detections)) = (&result, &detections) {
+            let installed = runtime.block_on(detections.set_up(product, &sink, out))?;
+            result = installed.and(result);
+        }
+        if let Err(reason) = result {
             writeln!(err, "sink {name}: {}", escape(&reason))?;
             code = exit::TRY_AGAIN;
         }
     }
     Ok(code)
+}
+
+fn detections(args: &SetupElasticsearch) -> Result<Option<Detections>, String> {
+    let example = "https://kibana.example.com";
+    let dashboards = args.dashboards.as_deref().map(|text| config::base_url(text, example)).transpose()?;
+    let detections = args.detections.as_ref();
+    Ok(detections.map(|directory| Detections {
+        directory: directory.clone(),
+        dashboards,
+        dry_run: args.dry_run,
+    }))
 }
 
 /// Credentials for the setup. Those of the sink should not be allowed to change templates.

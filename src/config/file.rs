@@ -4,7 +4,7 @@
 //! slot of the value, one line a key. No other list of keys exists: which keys a table may have is found by letting
 //! its reader ask an empty one.
 
-mod address;
+pub(super) mod address;
 mod api;
 mod credentials;
 mod http;

@@ -20,6 +20,7 @@ mod words;
 pub use args::{AdminEndpoint, admin_endpoint, format_kind, load, load_file, state_dir};
 pub use checked::*;
 pub use errors::{ConfigError, ConfigErrors};
+pub(crate) use file::address::{base as base_url, clear_text};
 pub use remote::*;
 pub use self_include::{self_include, watch_dirs};
 pub use sinks::*;

@@ -9,6 +9,7 @@ mod check_api;
 mod config;
 mod convert;
 mod crash;
+mod detections;
 mod enrich;
 mod evidence;
 mod exit_codes;

@@ -1,5 +1,10 @@
 //! `setup elasticsearch` against clusters that answer as a test says. tests/it/opensearch.rs has a real one.
 
+mod alerting;
+mod detections;
+mod kibana;
+mod products;
+
 use crate::rig::Host;
 use crate::rig::collector::{Collector, Item, Post, Protocol, Reply, Sent};
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
-// Checks the queries of a Sentinel workbook with Microsoft's parser of the query language, against the table's columns:
+// Checks the queries of a Sentinel workbook, or of the analytic rules in an ARM template, with Microsoft's parser of the
+// query language, against the table's columns:
 //
-//     node tests/sentinel/check.cjs WORKBOOK.json COLUMNS.txt
+//     node tests/sentinel/check.cjs FILE.json COLUMNS.txt
 //
 // A syntax error, an unknown column or function and a value of the wrong type are errors.
 const { readFileSync } = require('node:fs');
@@ -11,7 +12,7 @@ require(join(parser, 'bridge.js'));
 require(join(parser, 'Kusto.Language.Bridge.js'));
 const { GlobalState, KustoCode, Symbols } = Kusto.Language;
 
-const [workbook, columns] = process.argv.slice(2);
+const [file, columns] = process.argv.slice(2);
 const lines = readFileSync(columns, 'utf8').split('\n').filter((line) => line && !line.startsWith('#'));
 const schema = lines.map((line) => line.split(' ')).map(([name, type]) => `${name}: ${type === 'boolean' ? 'bool' : type}`);
 const table = new Symbols.TableSymbol.$ctor7('ConfluenceAuditLogs_CL', `(${schema.join(', ')})`, null);
@@ -19,17 +20,24 @@ const database = new Symbols.DatabaseSymbol.ctor('workspace', [table]);
 const state = GlobalState.Default.WithDatabase(database);
 
 let [failures, queries] = [0, 0];
-for (const item of JSON.parse(readFileSync(workbook, 'utf8')).items) {
-    if (item.type !== 3) continue;
+
+function check(name, query) {
     queries += 1;
-    // What the workbook puts in place of its parameter.
-    const query = item.content.query.replaceAll('{TimeRange:grain}', '1h').replaceAll('{TimeRange}', '>= ago(7d)');
     const found = KustoCode.ParseAndAnalyze(query, state).GetDiagnostics();
     for (let index = 0; index < found.Count; index += 1) {
         const one = found.getItem(index);
-        console.log(`${item.name}: ${one.Message} at ${query.slice(one.Start, one.End)}`);
+        console.log(`${name}: ${one.Message} at ${query.slice(one.Start, one.End)}`);
         failures += 1;
     }
+}
+
+const text = JSON.parse(readFileSync(file, 'utf8'));
+for (const item of text.items || []) {
+    // What the workbook puts in place of its parameter.
+    if (item.type === 3) check(item.name, item.content.query.replaceAll('{TimeRange:grain}', '1h').replaceAll('{TimeRange}', '>= ago(7d)'));
+}
+for (const rule of text.resources || []) {
+    check(rule.properties.displayName, rule.properties.query);
 }
 console.log(`${queries} queries, ${failures} errors`);
 process.exit(failures === 0 && queries > 0 ? 0 : 1);

@@ -1,20 +1,18 @@
 //! Sets up one cluster. Existing objects that are correct are not changed.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use serde_json::Value;
 
 use super::documents::{self, RETENTION_DAYS, TEMPLATE};
+use super::step::{self, StepResult};
 use crate::config::{ElasticsearchConfig, Target};
-use crate::http::{HeaderMap, Response};
-use crate::sink::elasticsearch::JSON;
+use crate::http::Response;
 use crate::sink::elasticsearch::bulk_response::BulkError;
 use crate::sink::elasticsearch::hosts::Hosts;
 use crate::sink::elasticsearch::product::{self, ClusterProduct, Distribution, Support};
-use crate::sink::outcome::{Outcome, server_message};
+use crate::sink::outcome::server_message;
 use crate::telemetry::escape::escape;
-use reqwest::Method;
-use reqwest::header::CONTENT_TYPE;
 
 pub(super) struct ElasticsearchSetup<'a> {
     pub config: &'a ElasticsearchConfig,
@@ -22,9 +20,6 @@ pub(super) struct ElasticsearchSetup<'a> {
     pub retention_days: Option<u64>,
     pub dry_run: bool,
 }
-
-/// The result of a step: done, or why not. The outer error is of `out`.
-type StepResult = io::Result<Result<(), String>>;
 
 /// An object, its path, and the permission it needs in Elasticsearch and in OpenSearch.
 struct SetupStep {
@@ -34,7 +29,8 @@ struct SetupStep {
 }
 
 impl ElasticsearchSetup<'_> {
-    pub(super) async fn set_up(&self, out: &mut dyn Write) -> StepResult {
+    /// Returns the product for what else is installed there.
+    pub(super) async fn set_up(&self, out: &mut dyn Write) -> StepResult<ClusterProduct> {
         let hosts = Hosts::new(self.config);
         let product = match self.product(&hosts).await {
             Ok(product) => product,
@@ -57,10 +53,12 @@ impl ElasticsearchSetup<'_> {
         if let Err(reason) = self.template(has_pipeline, &hosts, &product, out).await? {
             return Ok(Err(reason));
         }
-        match &self.config.target {
-            Target::DataStream(name) => self.data_stream(name, &hosts, &product, out).await,
-            Target::Index(_) => Ok(Ok(())),
+        if let Target::DataStream(name) = &self.config.target
+            && let Err(reason) = self.data_stream(name, &hosts, &product, out).await?
+        {
+            return Ok(Err(reason));
         }
+        Ok(Ok(product))
     }
 
     async fn product(&self, hosts: &Hosts) -> Result<ClusterProduct, String> {
@@ -126,7 +124,7 @@ impl ElasticsearchSetup<'_> {
         hosts: &Hosts,
         product: &ClusterProduct,
         out: &mut dyn Write,
-    ) -> io::Result<Result<bool, String>> {
+    ) -> StepResult<bool> {
         let pipeline = documents::pipeline();
         let step = SetupStep {
             what: format!("ingest pipeline `{TEMPLATE}`"),
@@ -160,7 +158,7 @@ impl ElasticsearchSetup<'_> {
             writeln!(out, "would be {verb}: {} (sets `event.ingested`)", step.what)?;
             return Ok(Ok(true));
         }
-        match put(hosts, &step.path, &pipeline).await {
+        match step::put(hosts, &step.path, &pipeline).await {
             Ok(answer) if (200..300).contains(&answer.status) => {
                 writeln!(out, "{verb:<9} {}: sets `event.ingested`", step.what)?;
                 Ok(Ok(true))
@@ -266,7 +264,7 @@ impl ElasticsearchSetup<'_> {
             writeln!(out, "would be {verb}: {} ({effect})", step.what)?;
             return Ok(Ok(()));
         }
-        match put(hosts, path, document).await {
+        match step::put(hosts, path, document).await {
             Ok(answer) if (200..300).contains(&answer.status) => {
                 writeln!(out, "{verb:<9} {}: {effect}", step.what)?;
                 Ok(Ok(()))
@@ -275,18 +273,6 @@ impl ElasticsearchSetup<'_> {
             Err(outcome) => Ok(Err(outcome.reason().to_owned())),
         }
     }
-}
-
-async fn put(hosts: &Hosts, path: &str, document: &Value) -> Result<Response, Outcome> {
-    let make = || {
-        let mut headers = HeaderMap::new();
-        if document.is_null() {
-            return Ok((headers, Vec::new()));
-        }
-        headers.insert(CONTENT_TYPE, JSON);
-        Ok((headers, document.to_string().into_bytes()))
-    };
-    hosts.send(Method::PUT, path, make).await
 }
 
 /// The processor is a module of each distribution, but a custom build may lack it.

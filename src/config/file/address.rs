@@ -51,6 +51,15 @@ pub(super) fn gateway(text: &str) -> Result<Url, String> {
     ensure(url.path() == "/", message).map(|()| url)
 }
 
+/// The base URL of a server that is no Confluence; its path is kept.
+pub(crate) fn base(text: &str, example: &str) -> Result<Url, String> {
+    let mut url = server(text, example)?;
+    no_query(&url)?;
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
 /// A proxy's URL, without path.
 pub(super) fn proxy(text: &str) -> Result<Url, String> {
     let url = parse(text).map_err(|message| match message == CREDENTIALS {

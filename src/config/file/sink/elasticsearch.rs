@@ -5,7 +5,7 @@ use url::Url;
 use super::Context;
 use super::remote::{COMPRESSIONS, RemoteKeys, auth, warn_clear_text};
 use crate::config::checked::FormatKind;
-use crate::config::file::address::{self, no_query};
+use crate::config::file::address;
 use crate::config::file::http;
 use crate::config::file::namespace;
 use crate::config::raw::Table;
@@ -69,10 +69,7 @@ fn parse_hosts(hosts: &[String]) -> Result<Vec<Url>, String> {
     ensure(!hosts.is_empty(), format!("is empty; write `hosts = [\"{EXAMPLE}\"]`"))?;
     let mut urls: Vec<Url> = Vec::new();
     for text in hosts {
-        let mut url = address::server(text, EXAMPLE)?;
-        no_query(&url)?;
-        let path = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&path);
+        let url = address::base(text, EXAMPLE)?;
         let same = urls.first().is_none_or(|first| first.scheme() == url.scheme());
         ensure(same, "mixes `http://` and `https://`; write the same for all")?;
         ensure(!urls.contains(&url), format!("names `{url}` twice; remove one"))?;
