@@ -21,6 +21,7 @@ mod hostile_names;
 mod kafka;
 mod lifecycle;
 mod mapping;
+mod model;
 mod monitoring;
 mod nginx;
 mod opensearch;

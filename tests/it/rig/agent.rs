@@ -50,7 +50,12 @@ impl Once {
 impl Host {
     /// On the disk that the repository is on, in fast mode: what defaults make wait for seconds takes fractions.
     pub fn new() -> Host {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory for the test");
+        Host::in_dir(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    /// As [`Host::new`], below this directory.
+    pub fn in_dir(dir: &Path) -> Host {
+        let dir = tempfile::tempdir_in(dir).expect("a directory for the test");
         let host = Host {
             dir,
             root: "checkpoint_interval = \"100ms\"\n".into(),

@@ -97,6 +97,8 @@ pub enum Do {
     Refuse(Reply),
     TakeAndHangUp,
     HangUp,
+    /// Nothing of it is stored, and the connection stays open without an answer.
+    Stall,
     /// Each other event is not taken yet; of servers that name events.
     BusyInParts,
 }
@@ -192,6 +194,11 @@ impl Collector {
         lock(&self.state).script.clear();
     }
 
+    /// How many of the next requests are not answered as usual.
+    pub fn scripted(&self) -> usize {
+        lock(&self.state).script.len()
+    }
+
     /// The reply to a request with a refused event, in place of the protocol's own.
     pub fn refuse_with(&self, reply: Option<Reply>) {
         lock(&self.state).refusal = reply;
@@ -258,36 +265,45 @@ fn serve_connection(stream: &TcpStream, state: &Mutex<State>, protocol: &dyn Pro
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     while let Some(post) = read_request(&mut reader)? {
-        let Some(reply) = answer(post, state, protocol) else {
-            return Ok(());
-        };
-        write(stream, &reply)?;
+        match answer(post, state, protocol) {
+            Answer::Reply(reply) => write(stream, &reply)?,
+            Answer::HangUp => return Ok(()),
+            // Until the caller goes away.
+            Answer::Stall => return io::copy(&mut reader, &mut io::sink()).map(drop),
+        }
     }
     Ok(())
 }
 
-/// `None`: the connection ends without an answer.
-fn answer(post: Post, state: &Mutex<State>, protocol: &dyn Protocol) -> Option<Reply> {
+/// How a request ends.
+enum Answer {
+    Reply(Reply),
+    HangUp,
+    Stall,
+}
+
+fn answer(post: Post, state: &Mutex<State>, protocol: &dyn Protocol) -> Answer {
     let mut state = lock(state);
     state.posts.push(post.clone());
     if let Some(reply) = protocol.reply_to_other(&post) {
-        return Some(reply);
+        return Answer::Reply(reply);
     }
     let demanded = state.authorization.as_deref();
     if demanded.is_some_and(|demanded| post.header("authorization") != Some(demanded)) {
-        return Some(protocol.unauthorized_reply());
+        return Answer::Reply(protocol.unauthorized_reply());
     }
     let sent = match protocol.events(&post) {
         Ok(sent) => sent,
-        Err(reply) => return Some(reply),
+        Err(reply) => return Answer::Reply(reply),
     };
     if state.bytes_max.is_some_and(|max| post.body.len() > max) {
-        return Some(Reply::new(413, ""));
+        return Answer::Reply(Reply::new(413, ""));
     }
     let todo = state.script.pop_front().unwrap_or(Do::Take);
     match &todo {
-        Do::Refuse(reply) => return Some(reply.clone()),
-        Do::HangUp => return None,
+        Do::Refuse(reply) => return Answer::Reply(reply.clone()),
+        Do::HangUp => return Answer::HangUp,
+        Do::Stall => return Answer::Stall,
         Do::Take | Do::TakeAndHangUp | Do::BusyInParts => {}
     }
     let poison = state.poison.clone();
@@ -301,7 +317,7 @@ fn answer(post: Post, state: &Mutex<State>, protocol: &dyn Protocol) -> Option<R
                 state.stored.push(sent);
             }
         }
-        return Some(state.refusal.clone().unwrap_or_else(|| protocol.refusal(at)));
+        return Answer::Reply(state.refusal.clone().unwrap_or_else(|| protocol.refusal(at)));
     }
     let mut items = Vec::new();
     for (at, sent) in sent.into_iter().enumerate() {
@@ -317,8 +333,8 @@ fn answer(post: Post, state: &Mutex<State>, protocol: &dyn Protocol) -> Option<R
         });
     }
     match todo {
-        Do::TakeAndHangUp => None,
-        _ => Some(protocol.reply(&items)),
+        Do::TakeAndHangUp => Answer::HangUp,
+        _ => Answer::Reply(protocol.reply(&items)),
     }
 }
 
