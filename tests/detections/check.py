@@ -226,16 +226,23 @@ def values_without_sample(rule, folder):
 
 def is_mapped(field, template, text):
     """Whether the index template has the field, and docs/MAPPING.md or docs/OPERATIONS.md names it."""
-    node = template
-    for part in field.split("."):
+    node, parts = template, field.split(".")
+    for depth, part in enumerate(parts):
         if node.get("type") == "flattened":
+            # A list that is mapped unchanged. Its members are not in the template.
+            field = ".".join(parts[:depth])
             break
         node = node.get("properties", {}).get(part)
         if node is None:
             return False
     short = field.removeprefix("confluence.audit.").removeprefix("agent.")
-    parts = [short, short.split(".")[0], short.split(".")[-1]]
-    return any(re.search(rf"`[^`]*{re.escape(part)}[^`]*`", text) for part in parts)
+    parent, _, last = short.rpartition(".")
+    names = set(re.findall(r"`([^`\n]+)`", text))
+
+    def is_named(name):
+        return any(each in names for each in [name, f"{name}.*", f"confluence.audit.{name}", f".{name}"])
+
+    return is_named(short) or (is_named(last) and (is_named(parent) or is_named(parent.split(".")[0])))
 
 
 def rules():
