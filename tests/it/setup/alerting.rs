@@ -1,5 +1,6 @@
-//! `setup opensearch --detections` against a real OpenSearch. Its alerting plugin is not published for the tests' server:
-//! a simulator in front of it stores monitors as the plugin's API is documented, and the server runs their searches.
+//! `setup opensearch --detections` against a real OpenSearch. The plugin for alerting is not published for the tests'
+//! server: a simulator in front of it stores monitors as the plugin's API is documented, and the server runs their
+//! searches.
 
 use super::{detections, kibana, products};
 use crate::detections::events;
