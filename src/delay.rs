@@ -93,7 +93,9 @@ pub fn parse_date_ms(text: &str) -> Option<i64> {
     moment.map(Timestamp::as_millisecond)
 }
 
+/// What is no number, such as zero times infinity, is zero seconds.
 fn seconds(seconds: f64) -> Duration {
+    let seconds = if seconds.is_nan() { 0.0 } else { seconds };
     Duration::from_secs_f64(seconds.clamp(0.0, SECONDS_MAX))
 }
 
@@ -176,6 +178,10 @@ mod tests {
         check(&bucket("5", "60", "10"), None);
         check(&bucket("0", "long", "10"), None);
         check(&bucket("?", "60", "10"), None);
+        // Zero times infinity is no number.
+        let (tiny, huge) = (format!("0.{}1", "0".repeat(320)), "9".repeat(400));
+        check(&bucket("0", "0", &tiny), Some(0.0));
+        check(&bucket("0", &huge, &huge), Some(0.0));
         check(&[("x-ratelimit-interval-seconds", "60")], None);
         check(&[], None);
     }

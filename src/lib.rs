@@ -66,6 +66,10 @@ pub mod secret;
 pub mod telemetry;
 pub(crate) mod tls;
 
+#[cfg(any(test, fuzzing))]
+#[path = "../fuzz/targets/mod.rs"]
+pub mod fuzz;
+
 #[cfg(test)]
 #[path = "../tests/it/rig/skip.rs"]
 mod skip;

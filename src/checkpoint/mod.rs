@@ -18,6 +18,9 @@
 //! - The state of a newer release is refused and not changed.
 
 mod error;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/checkpoint.rs"]
+pub(crate) mod fuzz;
 mod keys;
 mod read_source;
 mod recovery;

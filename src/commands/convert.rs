@@ -1,6 +1,9 @@
 //! The command `convert`: encodes records as events. Has no state.
 
 mod documents;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/documents.rs"]
+pub(crate) mod fuzz;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,9 @@
 //! The command `support-bundle`: what somebody needs who is to find out what is wrong, in one archive, without secrets.
 
 mod config_text;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/config_secrets.rs"]
+pub(crate) mod fuzz;
 mod host;
 mod secrets;
 mod service;

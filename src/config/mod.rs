@@ -7,6 +7,9 @@ mod args;
 mod checked;
 mod errors;
 mod file;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/config.rs"]
+pub(crate) mod fuzz;
 pub(crate) mod home;
 mod raw;
 mod reference;

@@ -15,6 +15,9 @@ mod checkpoints;
 mod entry;
 mod export;
 mod finding;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/ledger.rs"]
+pub(crate) mod fuzz;
 pub mod key;
 mod note;
 mod proof;

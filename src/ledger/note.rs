@@ -139,7 +139,9 @@ impl Verifier {
         let key = STANDARD.decode(key).ok()?;
         let (algorithm, key) = key.split_first()?;
         let verifier = Verifier { name: name.to_owned(), key: key.try_into().ok()? };
-        let id_fits = id.len() == 8 && u32::from_str_radix(id, 16).ok()?.to_be_bytes() == verifier.id();
+        // The standard library would take a sign for a digit.
+        let is_hex = id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id_fits = is_hex && u32::from_str_radix(id, 16).ok()?.to_be_bytes() == verifier.id();
         (is_name(name) && *algorithm == ED25519_ALGORITHM && id_fits).then_some(verifier)
     }
 
@@ -258,6 +260,12 @@ mod tests {
         for wrong in ["", "a+b", "a+00000000+AQ==", &text.replace("7f3d+", "7f3e+")] {
             assert_eq!(Verifier::parse(wrong), None, "{wrong:?}");
         }
+        // A sign is no digit of an id, though the standard library takes one.
+        let names = (0..).map(|n| format!("k{n}"));
+        let mut texts = names.map(|name| Signer::new(&name, &[7; 32]).unwrap().verifier().to_string());
+        let text = texts.find(|text| text.split('+').nth(1).unwrap().starts_with('0')).unwrap();
+        assert!(Verifier::parse(&text).is_some());
+        assert_eq!(Verifier::parse(&text.replacen("+0", "++", 1)), None);
         assert!(Signer::new("a b", &[7; 32]).is_none() && Signer::new("a", &[7; 31]).is_none());
         assert!(!format!("{signer:?}").contains("[7"));
     }

@@ -50,7 +50,7 @@ pub(super) fn on_disk(dir: &Path) -> io::Result<Option<Range<u64>>> {
     each_bundle(&dir.join(BUNDLES), 0, &mut |bundle, width| {
         if let Some(first) = bundle.checked_mul(WIDTH).filter(|first| *first < size) {
             let all = found.get_or_insert(first..first);
-            *all = all.start.min(first)..all.end.max(size.min(first + width));
+            *all = all.start.min(first)..all.end.max(size.min(first.saturating_add(width)));
         }
     })?;
     // An export of no entries has nothing but its checkpoint.
@@ -193,5 +193,11 @@ mod tests {
         let expected = [999 + 254, 999 + 255, 1000, 1001, 1002, 1003, 1004, 1005, 1006].map(|n: u64| n as u8);
         assert_eq!(firsts[..9], expected);
         assert_eq!(firsts[9..], [0, 0]);
+        // Somebody claims the longest log that can be.
+        std::fs::write(&checkpoint, sized(u64::MAX)).unwrap();
+        let last = dir.path().join(path(None, u64::MAX / 256, 256));
+        std::fs::create_dir_all(last.parent().unwrap()).unwrap();
+        std::fs::write(last, "").unwrap();
+        assert_eq!(on_disk(dir.path()).unwrap(), Some(998 * 256..u64::MAX));
     }
 }

@@ -6,6 +6,9 @@
 //! So no torn line and no duplicate remains.
 
 mod compress_rotated;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/output.rs"]
+pub(crate) mod fuzz;
 mod open;
 mod output;
 mod permissions;

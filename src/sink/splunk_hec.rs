@@ -1,6 +1,10 @@
 //! The sink of type `splunk_hec`: Splunk's HTTP Event Collector. Sends concatenated envelopes, classifies
 //! Splunk's error codes, and waits for indexer acknowledgement if configured.
 
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/hec.rs"]
+pub(crate) mod fuzz;
+
 use super::http::{SharedClient, compressed_body, events_bytes};
 use super::outcome::{Outcome, RequestOutcome, of_status, server_message, server_message_without_hint};
 use super::remote::{Destination, PendingEvent};

@@ -3,7 +3,7 @@
 //! Lines are cut by the splitter of audit files, so memory is bounded: a line of 4 GiB becomes one error event.
 //! Documents of several lines have the same limit.
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 
 use flate2::read::MultiGzDecoder;
 
@@ -15,6 +15,7 @@ use crate::source::files::record_splitter::{RawRecord, RecordSplitter};
 pub(super) const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const BUFFER_BYTES: usize = 64 * 1024;
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A part of an input.
 pub(super) enum Document<'d> {
@@ -30,15 +31,16 @@ pub(super) enum Document<'d> {
 /// Calls `each` for each document of an input. Returns the size of the input. Compression is detected by the
 /// first bytes.
 pub(super) fn each_document<E: From<io::Error>>(
-    input: impl Read,
+    mut input: impl Read,
     mut each: impl FnMut(Document) -> Result<(), E>,
 ) -> Result<u64, E> {
-    let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
-    let mut input: Box<dyn Read + '_> = if input.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
-        Box::new(MultiGzDecoder::new(input))
-    } else {
-        Box::new(input)
-    };
+    // A pipe may return the first byte alone.
+    let mut begin = Vec::new();
+    input.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut begin)?;
+    let is_gzip = begin == GZIP_MAGIC;
+    let input = io::Cursor::new(begin).chain(input);
+    let mut input: Box<dyn Read + '_> =
+        if is_gzip { Box::new(MultiGzDecoder::new(input)) } else { Box::new(input) };
     let mut splitter = RecordSplitter::new(0, b"", DOCUMENT_BYTES_MAX);
     let mut open = OpenDocument::default();
     loop {

@@ -128,6 +128,18 @@ fn packed_files() {
     assert!(matches!(error, Err(Error::Read { .. })), "{error:?}");
 }
 
+/// A pipe returns as much as its writer wrote at once.
+#[test]
+fn packed_input_that_begins_with_a_single_byte() {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(format!("{LINE}\n").as_bytes()).unwrap();
+    let packed = encoder.finish().unwrap();
+    let (first, rest) = packed.split_at(1);
+    let (events, code, stderr) = limited(first.chain(rest));
+    assert_eq!((code, stderr.as_str()), (exit::OK, ""));
+    assert_eq!(shown(&events), [("1".to_owned(), LINE.to_owned())]);
+}
+
 #[test]
 fn f35_twins_have_ids_of_their_own() {
     let input = format!("{LINE}\n{ENTITY}\n{LINE}\n[{LINE}]\n");

@@ -117,6 +117,8 @@ fn removed(value: &Value, secrets: &mut Secrets) -> Value {
         }
         Value::String(text) => {
             secrets.add(text);
+            // The password of a URL is a secret without the rest of it too.
+            shown_text(text, secrets);
             Value::String(REMOVED.to_owned())
         }
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {
@@ -137,9 +139,19 @@ pub(super) fn shown_text(text: &str, secrets: &mut Secrets) -> String {
             _ => text.to_owned(),
         };
     }
-    let Ok(mut url) = Url::parse(text.trim()) else {
-        secrets.add(text);
-        return REMOVED.to_owned();
+    // As it was typed: the parser encodes it, or refuses all of it.
+    if let Some((before, _)) = text.rsplit_once('@')
+        && let Some((_, password)) = before.rsplit("://").next().unwrap_or_default().split_once(':')
+    {
+        secrets.add(password);
+    }
+    let mut url = match Url::parse(text.trim()) {
+        // Without a host it is not what it looks like: an address before a URL, for example.
+        Ok(url) if url.has_host() => url,
+        _ => {
+            secrets.add(text);
+            return REMOVED.to_owned();
+        }
     };
     let user = Some(url.username()).filter(|user| !user.is_empty());
     let parts = [user, url.password(), url.query(), url.fragment()];
@@ -226,6 +238,9 @@ mod tests {
             r#"hosts = ["https://a/", "https://user:SECRET@host/"]"#,
             r#"proxy = { url = "http://user:SECRET@proxy:3128" }"#,
             r#"address = "user:SECRET@host:514""#,
+            r#"address = "user:SECRET@host/?via=http://proxy/""#,
+            r#"ulr = "https://user:SECRET@host/""#,
+            r#"url = "file://user:SECRET@host/""#,
             "unknown = '''\nSECRET\n'''",
             r#"api_key = ["SECRET"]"#,
             r#"private_key = "-----BEGIN PRIVATE KEY-----\nSECRET""#,
@@ -238,6 +253,18 @@ mod tests {
             assert!(!shown.contains("SECRET") && shown.contains("removed"), "{text}\n{shown}");
             // What was removed is removed wherever else it is.
             assert!(!secrets.remove_from("a line with SECRET".to_owned()).contains("SECRET"), "{text}");
+        }
+        // A log may name the password without what was around it.
+        for url in ["https://user:SECRET@host/", "file://user:SECRET@host/", "https://user:SECRET%5E^@host/"]
+        {
+            for key in ["url", "ulr"] {
+                let (_, secrets) = shown(&format!("{key} = \"{url}\""));
+                let line = secrets.remove_from("SECRET is wrong, SECRET%5E^ too".to_owned());
+                assert!(
+                    !line.contains("SECRET%5E^") && (url.contains('^') || !line.contains("SECRET")),
+                    "{url}"
+                );
+            }
         }
         let (shown, _) = shown("[[sink]]\npassword = 5318008\npasword = 5318008\n");
         assert!(!shown.contains("5318008"), "{shown}");

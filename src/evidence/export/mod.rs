@@ -7,6 +7,9 @@
 mod event;
 mod export_format;
 mod frame;
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/targets/export.rs"]
+pub(crate) mod fuzz;
 mod json;
 mod members;
 #[cfg(test)]

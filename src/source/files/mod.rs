@@ -15,6 +15,9 @@ pub(crate) mod directory;
 mod discover;
 pub(crate) mod failures;
 pub(crate) mod file_reader;
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/targets/frame.rs"]
+pub(crate) mod fuzz;
 mod identify;
 mod malformed;
 pub(crate) mod matching;

@@ -7,8 +7,10 @@
 //! `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true FUZZ_RECORDS=5000000 cargo test --release --test it f101_fuzz --
 //! --nocapture`.
 
-mod cef;
 mod json;
+#[allow(dead_code, reason = "the targets in fuzz/ use the rest")]
+#[path = "../../../fuzz/readers/mod.rs"]
+mod readers;
 mod records;
 
 use crate::rig::{Random, seed};
@@ -19,20 +21,14 @@ use confluence_audit_agent::notice::{self, Notice};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::sink::syslog::message::MessageWriter;
 use confluence_audit_agent::sink::{BatchEvent, HeaderFields};
-use json::{Json, Style};
+use json::Style;
+use readers::json::Json;
+use readers::{cef, is_line_end};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// Longer records are judged by their events alone: all else was seen on shorter ones.
 const COMPARED_BYTES_MAX: usize = 64 * 1024;
-
-/// All that readers who know Unicode take for line ends, as Python's `str.splitlines` does.
-pub fn is_line_end(letter: char) -> bool {
-    matches!(
-        letter,
-        '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
-    )
-}
 
 #[test]
 fn f101_fuzz() {
@@ -173,7 +169,7 @@ impl Target {
             let pairs = cef::read(text).unwrap_or_else(|error| panic!("{}", wrong(&error)));
             (Json::Null, pairs.last().map(|(_, value)| value.clone()))
         } else {
-            let event = json::read(text).unwrap_or_else(|error| panic!("{}", wrong(&error)));
+            let event = readers::json::read(text).unwrap_or_else(|error| panic!("{}", wrong(&error)));
             let place: &[&str] = match name {
                 FormatKind::Ecs => &["event", "id"],
                 FormatKind::Raw => &["event_id"],
@@ -204,7 +200,7 @@ impl Target {
         let start = first.find("\"] ").unwrap() + 3;
         // What is not escaped is the same byte for byte; now and then it is read again.
         if *json != Json::Null && random.below(4) == 0 {
-            assert_eq!(json::read(&first[start..]).as_ref(), Ok(json));
+            assert_eq!(readers::json::read(&first[start..]).as_ref(), Ok(json));
         }
     }
 

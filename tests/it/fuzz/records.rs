@@ -1,6 +1,7 @@
 //! Records of the three shapes, built member by member from values that somebody has thought of to do harm.
 
-use super::json::{HALF_PAIR, Json, NO_UTF8};
+use super::json::{HALF_PAIR, NO_UTF8};
+use super::readers::json::Json;
 use crate::rig::Random;
 
 const PIECES: &[&str] = &[

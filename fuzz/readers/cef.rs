@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 /// The extensions of an event, unescaped, in their order.
-pub fn read(event: &str) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn read(event: &str) -> Result<Vec<(String, String)>, String> {
     let mut rest = event.strip_prefix("CEF:0|").ok_or("no CEF")?;
     for field in 0..6 {
         let end = end_of(rest, '|', "\\|").ok_or(format!("no end of field {field}"))??;
