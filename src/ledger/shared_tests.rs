@@ -48,7 +48,8 @@ fn one_segment_is_dropped_for_its_age_at_a_time() {
     let (_, position) = filled(dir.path(), 2 * SEGMENT_ENTRIES + 10);
     for first in [0, SEGMENT_ENTRIES] {
         let file = std::fs::File::options().write(true).open(segments::path(dir.path(), first)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(100)).unwrap();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now_ms() as u64);
+        file.set_modified(now - Duration::from_secs(100)).unwrap();
     }
     let limits = |seconds| Limits { retention: Duration::from_secs(seconds), bytes_max: u64::MAX };
     let firsts = |ledger: &SharedLedger| ledger.commit().unwrap().unwrap().first;

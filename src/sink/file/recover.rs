@@ -356,10 +356,10 @@ mod tests {
         let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         let mark = output.write(&batch(0..1)).unwrap();
         std::fs::rename(&config.path, temp.path().join("elsewhere")).unwrap();
-        let theirs = b"theirs\nth\0eirs\nevent 7!\nhalf";
+        let theirs = b"theirs\nevent 6!\nth\0eirs\nevent 7!\nhalf";
         std::fs::write(&config.path, theirs).unwrap();
         let (_, ids) = reopen(&config, &mark);
-        assert_eq!(ids, [7]);
+        assert_eq!(ids, [6, 7]);
         assert_eq!(std::fs::read(&config.path).unwrap(), [theirs.as_slice(), b"\n"].concat());
     }
 
