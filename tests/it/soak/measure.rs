@@ -19,7 +19,7 @@ pub const VALUES: [(&str, f64); 6] = [
     ("descriptors", 8.0),
     ("threads", 0.0),
     ("state KiB without ledger", 6_144.0),
-    ("pruned output KiB", 2_048.0),
+    ("pruned output KiB", 4_096.0),
 ];
 
 pub fn take(day: f64, pid: u32, state: &Path, pruned: &Path) -> Option<Sample> {

@@ -31,7 +31,7 @@ const MEASURED_FROM: f64 = 0.4;
 /// Between two batches of events.
 const TICK: Duration = Duration::from_millis(100);
 /// For what is still on its way when all troubles are over: the longest pauses of the agent last an hour.
-const HEALED: Duration = Duration::from_secs(240);
+const HEALED: Duration = Duration::from_secs(900);
 
 #[test]
 fn soak_days_of_an_agent() {
