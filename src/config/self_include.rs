@@ -23,8 +23,8 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
             );
             errors.push(ConfigError::new(key.clone(), message));
         }
-        for (name, path) in &outputs {
-            let output = resolve(path);
+        let reads = Reads::new(&files.location);
+        for Output { name, path, resolved: output } in &outputs {
             if let Some(dir) = dirs.iter().find(|dir| output.parent() == Some(dir)) {
                 let message = format!(
                     "watches `{}`, into which sink `{name}` writes `{}`; let the sink write elsewhere",
@@ -32,7 +32,7 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
                     path.display()
                 );
                 errors.push(ConfigError::new(key.clone(), message));
-            } else if let Some(pattern) = reads(&files.location, &output) {
+            } else if let Some(pattern) = reads.what_reads(output) {
                 let message = format!(
                     "reads `{pattern}`, which sink `{name}` writes as `{}`; let the sink write elsewhere",
                     path.display()
@@ -42,7 +42,7 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
         }
         if config.sinks.iter().any(|sink| sink.kind == SinkKind::Stdout)
             && let Ok(stdout) = std::fs::read_link("/proc/self/fd/1")
-            && let Some(pattern) = reads(&files.location, &stdout)
+            && let Some(pattern) = reads.what_reads(&stdout)
         {
             let message = format!(
                 "reads `{pattern}`, and stdout is connected to `{}`, which that matches; send stdout elsewhere",
@@ -73,9 +73,15 @@ fn pattern_dirs(pattern: &str) -> Vec<PathBuf> {
     found.filter(|path| path.is_dir()).map(|path| resolve(&path)).collect()
 }
 
-/// Every file that the sinks write, with the sinks' names. Each counts for each source: one may read what another
-/// causes to be written.
-fn outputs(config: &Config) -> Vec<(&str, PathBuf)> {
+/// A file that a sink writes.
+struct Output<'a> {
+    name: &'a str,
+    path: PathBuf,
+    resolved: PathBuf,
+}
+
+/// Every file that the sinks write. Each counts for each source: one may read what another causes to be written.
+fn outputs(config: &Config) -> Vec<Output<'_>> {
     let mut outputs = Vec::new();
     for sink in &config.sinks {
         if let SinkKind::File(file) = &sink.kind {
@@ -84,35 +90,64 @@ fn outputs(config: &Config) -> Vec<(&str, PathBuf)> {
         }
     }
     outputs.dedup();
-    outputs
+    let outputs = outputs.into_iter();
+    outputs.map(|(name, path)| Output { name, resolved: resolve(&path), path }).collect()
 }
 
-/// What of a location would read the file `path`.
-fn reads(location: &FileLocation, path: &Path) -> Option<String> {
-    match location {
-        FileLocation::Home { dir, .. } => {
-            let dir = resolve(&audit_dir(dir));
-            (path.parent() == Some(&dir)).then(|| dir.display().to_string())
+/// What a location reads, resolved once for many paths: with many sources there are as many outputs for each.
+enum Reads {
+    Home(PathBuf),
+    Patterns(Vec<ResolvedPattern>),
+}
+
+struct ResolvedPattern {
+    written: String,
+    pattern: glob::Pattern,
+    /// What each path that matches begins with.
+    prefix: String,
+}
+
+impl Reads {
+    fn new(location: &FileLocation) -> Reads {
+        match location {
+            FileLocation::Home { dir, .. } => Reads::Home(resolve(&audit_dir(dir))),
+            FileLocation::Files(patterns) => {
+                let resolved = patterns.iter().filter_map(|written| {
+                    let (dir, rest) = resolve_pattern(written);
+                    let pattern =
+                        glob::Pattern::new(&format!("{}{rest}", glob::Pattern::escape(&dir))).ok()?;
+                    Some(ResolvedPattern { written: written.clone(), pattern, prefix: dir })
+                });
+                Reads::Patterns(resolved.collect())
+            }
         }
-        FileLocation::Files(patterns) => {
-            let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
-            let matches = |pattern: &&String| {
-                let pattern = resolve_pattern(pattern);
-                glob::Pattern::new(&pattern).is_ok_and(|pattern| pattern.matches_path_with(path, options))
-            };
-            patterns.iter().find(matches).cloned()
+    }
+
+    /// What of the location would read the file `path`.
+    fn what_reads(&self, path: &Path) -> Option<String> {
+        match self {
+            Reads::Home(dir) => (path.parent() == Some(dir)).then(|| dir.display().to_string()),
+            Reads::Patterns(patterns) => {
+                let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
+                let bytes = path.as_os_str().as_encoded_bytes();
+                let matches = |pattern: &&ResolvedPattern| {
+                    bytes.starts_with(pattern.prefix.as_bytes())
+                        && pattern.pattern.matches_path_with(path, options)
+                };
+                patterns.iter().find(matches).map(|pattern| pattern.written.clone())
+            }
         }
     }
 }
 
-/// A pattern whose directories without wildcards are resolved as `resolve` does.
-fn resolve_pattern(pattern: &str) -> String {
+/// The directories of a pattern without wildcards, resolved as `resolve` does, and the rest of it.
+fn resolve_pattern(pattern: &str) -> (String, &str) {
     let wild = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
     let Some(slash) = pattern[..wild].rfind('/') else {
-        return pattern.to_string();
+        return (String::new(), pattern);
     };
     let dir = resolve(Path::new(&pattern[..slash.max(1)]));
-    format!("{}{}", glob::Pattern::escape(dir.to_string_lossy().trim_end_matches('/')), &pattern[slash..])
+    (dir.to_string_lossy().trim_end_matches('/').to_owned(), &pattern[slash..])
 }
 
 /// The path without links and dots, as far as it exists; what does not exist yet is kept as it is written.
