@@ -25,7 +25,7 @@ pub(crate) fn hec_answer(data: &[u8]) {
     check_reason(acknowledged.reason());
     if acknowledged == Outcome::Delivered {
         let acks = json.get("acks").map_or(&[][..], Json::members);
-        let of_id = acks.iter().filter(|(name, _)| *name == id.to_string());
-        assert!(of_id.last().is_some_and(|(_, value)| *value == Json::Bool(true)), "{text}");
+        let mut of_id = acks.iter().filter(|(name, _)| *name == id.to_string());
+        assert!(of_id.next_back().is_some_and(|(_, value)| *value == Json::Bool(true)), "{text}");
     }
 }
