@@ -142,8 +142,8 @@ impl OutputFile {
     }
 }
 
-/// Whether this is the marked file. Its device may have another number after a boot; then it must have an end of an event
-/// where the mark is.
+/// Whether this is the marked file. Its device may have another number after a boot; then it must have an end of an
+/// event where the mark is.
 fn is_same_file(file: &File, mark: &SinkMark) -> io::Result<bool> {
     let metadata = file.metadata()?;
     if metadata.ino() != mark.ino || metadata.dev() == mark.dev || mark.length == 0 {
