@@ -2,7 +2,7 @@
 //! lines per second.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -58,10 +58,7 @@ fn to_server(kind: &sinks::Kind) -> Result<()> {
 
 /// Appends lines to a file with one line, and waits for each as `wait_for` does, which gets the number of events and
 /// the poll interval.
-fn waits_ms(
-    file: &PathBuf,
-    mut wait_for: impl FnMut(usize, Duration) -> Result<Instant>,
-) -> Result<Vec<f64>> {
+fn waits_ms(file: &Path, mut wait_for: impl FnMut(usize, Duration) -> Result<Instant>) -> Result<Vec<f64>> {
     let count = setting("BENCH_LATENCY_S", 60) * 10;
     wait_for(1, Duration::from_millis(1))?;
     let mut lines = Lines::new(3);
