@@ -33,18 +33,23 @@ impl Unidentified {
     }
 }
 
+/// Whether the file has more than was read of the entry's. If that is only a piece of a line, it proves nothing: many
+/// records begin alike, and the inode of a deleted file is reused. A file that was skipped is known by its length alone.
+fn has_grown(entry: &FileEntry, observed: &FileObservation) -> bool {
+    entry.offset > 0 && entry.tail_fingerprint.len > 0 && observed.size > entry.offset
+}
+
 impl AuditFiles {
     pub(super) fn identify(&mut self, directory: usize, file: Candidate, growing: bool, now_ms: i64) {
         let Candidate { observed, has_audit_name } = file;
         let (mut candidates, mut entries) = self.entries_of(|t| t.directory == directory && !t.listed);
         let dir = self.directories[directory].open.as_ref();
         let mut file: Option<File> = None;
-        let mut has_fingerprint = |offset: u64, fingerprint: Fingerprint| {
+        let mut read = |what: &dyn Fn(&File) -> io::Result<bool>| {
             if file.is_none() {
                 file = dir.map(|dir| dir.open_file(name::file_name(&observed.path))).transpose()?;
             }
-            let Some(file) = &file else { return Ok(false) };
-            file_reader::has_fingerprint(file, offset, fingerprint)
+            file.as_ref().map_or(Ok(false), what)
         };
         let compressed = compressed::split_extension(&observed.path);
         let head =
@@ -53,11 +58,26 @@ impl AuditFiles {
             Some((original, _)) => {
                 head.map(|head| match_compressed(&entries, &observed, Path::new(original), &head))
             }
-            None => match_entry(&entries, &observed, &mut has_fingerprint),
+            None => match_entry(&entries, &observed, &mut |offset, fingerprint| {
+                read(&|file| file_reader::has_fingerprint(file, offset, fingerprint))
+            }),
         };
+        if let Ok(FileIdentity::Resume { entry }) = verdict
+            && compressed.is_none()
+            && has_grown(&entries[entry], &observed)
+        {
+            let offset = entries[entry].offset;
+            let is_piece_of_line = read(&|file| Ok(file_reader::boundary_before(file, offset)? == 0));
+            verdict = is_piece_of_line.map(|is_piece_of_line| match is_piece_of_line {
+                true => FileIdentity::New,
+                false => FileIdentity::Resume { entry },
+            });
+        }
         if has_audit_name && compressed.is_none() && matches!(verdict, Ok(FileIdentity::New)) {
             (candidates, entries) = self.entries_of(|t| self.directories[t.directory].orphaned);
-            verdict = match_moved(&entries, &observed, &mut has_fingerprint);
+            verdict = match_moved(&entries, &observed, &mut |offset, fingerprint| {
+                read(&|file| file_reader::has_fingerprint(file, offset, fingerprint))
+            });
         }
         match verdict {
             Err(error) => self.leave_unidentified(&observed, &error),

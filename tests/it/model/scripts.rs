@@ -19,3 +19,23 @@ fn f35_model_replaced_records() {
         ],
     );
 }
+
+/// A file held the beginning of a line when the agent finished with it. The next file with its inode begins with the same
+/// bytes, as many records do. It was taken for the old file, and its first record was delivered without its beginning.
+#[test]
+fn f03_model_a_piece_of_a_line_proves_nothing() {
+    let setup = Setup { input: Input::Files, sink: Sink::Idempotent, notify: true, home: false };
+    replay(
+        setup,
+        &[
+            Half { percent: 1 },
+            Rename { file: 0 },
+            Append { events: 1 },
+            Once,
+            Once,
+            Rotate,
+            Rotate,
+            Replace { file: 3, events: 1, same_name: false },
+        ],
+    );
+}
