@@ -110,6 +110,10 @@ impl Api {
         }
         let past_ms = self.clock.earliest_present_ms(now);
         self.cursor.windows.finish(&window, past_ms - self.poll.role.lag().as_millis() as i64);
+        if !self.cursor.windows.polling() && self.cursor.answered && self.is_ahead(now) {
+            // This poll began before it was known that the clock was set back. The next one sets the cursor back.
+            self.poll.next = None;
+        }
         let (rows, present_ms) = (self.total.rows, self.clock.present_ms(now));
         if let Some(backfill) = &mut self.poll.backfill {
             backfill.report(&self.source, &self.cursor.windows, rows, present_ms, now);

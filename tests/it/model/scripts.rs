@@ -39,3 +39,11 @@ fn f03_model_a_piece_of_a_line_proves_nothing() {
         ],
     );
 }
+
+/// The server's clock was corrected by less than it had been ahead, while the agent was stopped. The only poll of a single
+/// run began before that was known, and ended after what was stamped since.
+#[test]
+fn f29_model_a_clock_is_less_ahead_after_a_restart() {
+    let setup = Setup { input: Input::Api, sink: Sink::RotatedFile, notify: true, home: true };
+    replay(setup, &[ClockAhead { minutes: 10 }, Append { events: 4 }, Once, ClockAhead { minutes: 7 }]);
+}
