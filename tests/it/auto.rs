@@ -343,11 +343,12 @@ fn f45_an_outage_outlasts_the_agent() {
     assert_stopped_with_all(&mut agent, &host, 20);
 }
 
-/// A response is processed before the request after the next one.
+/// Coverage, retention and deny list are requested in a row. A response is processed before the request after the next
+/// one.
 fn coverage_was_taken(sim: &Sim) -> bool {
     let requests = sim.requests();
     let at = requests.iter().position(|seen| seen.route == Route::Coverage);
-    at.is_some_and(|at| requests.len() > at + 2)
+    at.is_some_and(|at| requests.len() > at + 4)
 }
 
 /// A coverage that was lowered while the agent was down is an event, once.
