@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// A test run that is itself started by `nohup` or in the background passes its ignored signals on; the agent must not
 /// inherit them here.
-const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal=HUP,INT,QUIT"];
+pub const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal=HUP,INT,QUIT"];
 
 fn running(set_up: impl Fn(&mut Command)) -> (Host, Writer, LogFile, Agent) {
     started(&DEFAULT_SIGNALS, set_up)

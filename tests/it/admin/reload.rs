@@ -1,6 +1,7 @@
 //! A reload is a checked restart: there is no half of it.
 
 use crate::rig::{Agent, Host};
+use crate::signals::DEFAULT_SIGNALS;
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
@@ -21,7 +22,7 @@ fn check(command: &str, config: &Path) -> i32 {
 }
 
 fn start(host: &Host) -> Agent {
-    let mut command = host.command(&[], &[]);
+    let mut command = host.command(&DEFAULT_SIGNALS, &[]);
     // Under systemd SIGHUP is no sign of a closed terminal.
     command.env("NOTIFY_SOCKET", host.path("nobody-listens"));
     host.spawn(command)
