@@ -84,6 +84,7 @@ def main():
 
     kept = out.take("splunk", splunk.saved_searches(found))
     out.write("splunk/savedsearches.conf", "\n".join(value for _, value in kept))
+    out.write("splunk/macros.conf", splunk.MACROS)
 
     kept = out.take("sentinel", sentinel.analytic_rules(found))
     for rule, value in kept:

@@ -9,6 +9,9 @@ from .rules import ATTACK, NotExpressible, converter
 TABLE = "ConfluenceAuditLogs_CL"
 FREQUENCY = 15 * 60
 FREQUENCY_MAX = 60 * 60
+# How late an event may be. TimeGenerated is the time of the event, and a rule alerts on what has arrived since its
+# last run.
+LATENESS = 24 * 60 * 60
 SEVERITY = {"informational": "Informational", "low": "Low", "medium": "Medium", "high": "High", "critical": "High"}
 COLUMNS = {
     "user.id": "AuthorAccountId",
@@ -61,14 +64,19 @@ def column(rule, name):
     return COLUMNS[name]
 
 
+def arrived(rule, when):
+    return f"{when} > ago({duration(frequency(rule))})"
+
+
 def query(rule, kusto):
     if rule.kind == "event":
-        return f"{TABLE}\n| where {condition(rule, kusto)}\n| project {SHOWN}"
+        late = arrived(rule, "ingestion_time()")
+        return f"{TABLE}\n| where {late}\n| where {condition(rule, kusto)}\n| project {SHOWN}"
     by = ", ".join(column(rule, name) for name in rule.group)
     if rule.kind == "temporal_ordered":
         return ordered(rule, by, kusto)
     (part,) = rule.parts
-    lines = [TABLE, f"| where {condition(part, kusto)}"]
+    lines = [TABLE, f"| where {condition(part, kusto)}", "| extend Arrived = ingestion_time()"]
     what = "count()"
     if rule.kind == "value_count":
         values = column(rule, rule.correlation["condition"]["field"])
@@ -80,9 +88,9 @@ def query(rule, kusto):
     lines += [
         f"| where isnotempty({by.split(', ')[0]})",
         windows(rule),
-        f"| summarize Number = {what}, First = min(TimeGenerated), TimeGenerated = max(TimeGenerated){taken} "
-        f"by {by}, Window",
-        f"| where Number >= {rule.count}",
+        f"| summarize Number = {what}, First = min(TimeGenerated), TimeGenerated = max(TimeGenerated), "
+        f"Arrived = max(Arrived){taken} by {by}, Window",
+        f"| where Number >= {rule.count} and {arrived(rule, 'Arrived')}",
         f"| summarize arg_max(Number, *) by {by}",
         "| project-away Window",
     ]
@@ -105,16 +113,19 @@ def ordered(rule, by, kusto):
             raise NotExpressible("there is no such sequence")
         before = begin.format(condition(first.parts[0], kusto)) + (
             f"\n    {windows(first)}"
-            f"\n    | summarize Number = count(), First = min(TimeGenerated) by {by}, Window"
+            f"\n    | summarize Number = count(), First = min(TimeGenerated), FirstArrived = max(ingestion_time())"
+            f" by {by}, Window"
             f"\n    | where Number >= {first.count}"
         )
     else:
         before = begin.format(condition(first, kusto))
-        before += f"\n    | project First = TimeGenerated, {by}"
+        before += f"\n    | project First = TimeGenerated, FirstArrived = ingestion_time(), {by}"
     shown = [name for name in ["AuthorDisplayName", "RemoteAddress", "Summary", "AffectedObjectName"] if name != by]
     return (
         f"let Before = {before};\n{TABLE}\n| where {condition(second, kusto)}"
+        "\n| extend Arrived = ingestion_time()"
         f"\n| join kind=inner Before on {by}"
+        f"\n| where {arrived(rule, 'max_of(Arrived, FirstArrived)')}"
         f"\n| where TimeGenerated between (First .. (First + {span}))"
         f"\n| summarize arg_max(TimeGenerated, First, {', '.join(shown)}) by {by}"
     )
@@ -153,7 +164,7 @@ def analytic_rules(rules):
             "status": "Available",
             "requiredDataConnectors": [],
             "queryFrequency": duration(frequency(rule)),
-            "queryPeriod": duration(rule.seconds + frequency(rule)),
+            "queryPeriod": duration(LATENESS),
             "triggerOperator": "gt",
             "triggerThreshold": 0,
             "tactics": tactics(rule),

@@ -144,6 +144,10 @@ fn rules_of_sentinel_are_as_its_api_wants_them() {
         let severity = properties["severity"].as_str().unwrap();
         assert!(["Informational", "Low", "Medium", "High"].contains(&severity), "{name}");
         let query = properties["query"].as_str().unwrap();
+        // What arrived late is found: a rule alerts on what has arrived since its last run.
+        let since = format!(" > ago({})", properties["queryFrequency"].as_str().unwrap()[2..].to_lowercase());
+        assert!(query.contains("ingestion_time()") && query.contains(&since), "{name}: {query}");
+        assert_eq!(period, 24 * 60, "{name}");
         let mappings = properties["entityMappings"].as_array().unwrap();
         assert!((1..=10).contains(&mappings.len()), "{name}");
         for field in mappings.iter().flat_map(|mapping| mapping["fieldMappings"].as_array().unwrap()) {
@@ -167,6 +171,8 @@ fn rules_of_sentinel_are_as_its_api_wants_them() {
 fn saved_searches_of_splunk_are_whole() {
     let Some(made) = made() else { return };
     let text = fs::read_to_string(made.join("splunk/savedsearches.conf")).unwrap();
+    let macros = fs::read_to_string(made.join("splunk/macros.conf")).unwrap();
+    assert!(macros.contains("[confluence_audit_index]\ndefinition = "), "{macros}");
     let mut names = BTreeSet::new();
     for stanza in text.split("\n\n").filter(|stanza| !stanza.trim().is_empty()) {
         let (name, keys) = stanza.trim().split_once('\n').unwrap();
@@ -177,12 +183,16 @@ fn saved_searches_of_splunk_are_whole() {
             "{name}"
         );
         let search = keys.lines().find_map(|line| line.strip_prefix("search = ")).unwrap();
-        assert!(search.contains("sourcetype=\"confluence:audit\""), "{name}");
+        let source = "`confluence_audit_index` sourcetype=\"confluence:audit\"";
+        assert_eq!(search.matches("sourcetype").count(), search.matches(source).count(), "{name}");
+        assert!(search.contains(source), "{name}");
+        // What arrived late is found: the window is one of the time of indexing.
+        assert!(keys.contains("dispatch.earliest_time = -30d\n"), "{name}");
         for (open, close) in [('(', ')'), ('[', ']')] {
             assert_eq!(search.matches(open).count(), search.matches(close).count(), "{search}");
         }
         assert!(search.matches('"').count().is_multiple_of(2), "{search}");
-        for key in ["cron_schedule", "dispatch.earliest_time", "dispatch.latest_time", "alert.severity"] {
+        for key in ["cron_schedule", "dispatch.index_earliest", "dispatch.index_latest", "alert.severity"] {
             assert!(keys.contains(&format!("{key} = ")), "{name}: no {key}");
         }
     }
