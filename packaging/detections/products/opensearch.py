@@ -30,14 +30,15 @@ def counted(rule, lucene):
         values = {"values": {"cardinality": {"field": rule.correlation["condition"]["field"]}}}
         return lucene(rule.parts[0]), values, {"number": "values"}, f"params.number >= {rule.count}"
     first, second = rule.parts
-    number = 1
+    # One event is before the second step if the earliest is. Of a burst, all must be.
+    number, which = 1, "min"
     if first.correlation:
         if first.kind != "event_count" or first.group != rule.group:
             raise NotExpressible("a monitor has no such sequence")
-        first, number = first.parts[0], first.count
+        first, number, which = first.parts[0], first.count, "max"
     queries = [lucene(first), lucene(second)]
     steps = {}
-    for name, query, kind in zip(["first", "second"], queries, ["min", "max"]):
+    for name, query, kind in zip(["first", "second"], queries, [which, "max"]):
         steps[name] = {
             "filter": {"query_string": {"query": query, "analyze_wildcard": True}},
             "aggs": {"at": {kind: {"field": "@timestamp"}}},

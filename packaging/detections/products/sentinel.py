@@ -106,16 +106,18 @@ def windows(rule):
 
 def ordered(rule, by, kusto):
     first, second = rule.parts
-    span = duration(rule.seconds)
+    span = duration(rule.seconds - first.seconds)
     begin = f"{TABLE}\n    | where {{}}\n    | where isnotempty({by})"
     if first.correlation:
         if first.kind != "event_count" or first.group != rule.group:
             raise NotExpressible("there is no such sequence")
         before = begin.format(condition(first.parts[0], kusto)) + (
             f"\n    {windows(first)}"
-            f"\n    | summarize Number = count(), First = min(TimeGenerated), FirstArrived = max(ingestion_time())"
+            # The burst is complete with the event that reaches the count, not with the first.
+            f"\n    | summarize Times = array_sort_asc(make_list(TimeGenerated)), FirstArrived = max(ingestion_time())"
             f" by {by}, Window"
-            f"\n    | where Number >= {first.count}"
+            f"\n    | where array_length(Times) >= {first.count}"
+            f"\n    | extend First = todatetime(Times[{first.count - 1}])"
         )
     else:
         before = begin.format(condition(first, kusto))

@@ -27,23 +27,30 @@ def search(rule, convert_bare):
         return f"{convert(rule)} | table {shown}"
     by = " ".join(f'"{name}"' for name in rule.group)
     if rule.kind == "temporal_ordered":
-        first, second = rule.parts
-        number = 1
-        if first.correlation:
-            if first.kind != "event_count" or first.group != rule.group:
-                raise NotExpressible("Splunk's search has no such sequence")
-            first, number = first.parts[0], first.count
-        return (
-            f"| multisearch [search {convert(first)} | eval step=1] [search {convert(second)} | eval step=2] "
-            "| stats count(eval(step==1)) AS number, min(eval(if(step==1,_time,null()))) AS first, "
-            f"max(eval(if(step==2,_time,null()))) AS second BY {by} "
-            f"| where number>={number} AND first<=second AND second-first<={rule.seconds}"
-        )
+        return ordered(rule, by, convert)
     what = "count" if rule.kind == "event_count" else f'dc("{rule.correlation["condition"]["field"]}")'
     # What was delivered late arrives at once, so the time span is counted by the time of the events.
     return (
         f"{convert(rule.parts[0])} | sort 0 _time | streamstats time_window={rule.seconds}s {what} AS number BY {by} "
         f"| where number>={rule.count} | stats max(number) AS number, max(_time) AS _time BY {by}"
+    )
+
+
+def ordered(rule, by, convert):
+    """The second step at most the time span after the first is complete, be it one event or a number of them."""
+    first, second = rule.parts
+    span, burst, complete = rule.seconds - first.seconds, "", "step==1"
+    if first.correlation:
+        if first.kind != "event_count" or first.group != rule.group:
+            raise NotExpressible("Splunk's search has no such sequence")
+        burst = f"| streamstats time_window={first.seconds}s count(eval(step==1)) AS number BY {by} "
+        complete += f" AND number>={first.count}"
+        first = first.parts[0]
+    return (
+        f"| multisearch [search {convert(first)} | eval step=1] [search {convert(second)} | eval step=2] "
+        f"| sort 0 _time {burst}| eval complete=if({complete},_time,null()) "
+        f"| streamstats max(complete) AS first BY {by} | where step==2 AND _time-first<={span} "
+        f"| stats max(_time) AS _time, max(first) AS first BY {by}"
     )
 
 

@@ -167,6 +167,22 @@ fn rules_of_sentinel_are_as_its_api_wants_them() {
     assert!(printed.contains(&format!("{} queries, 0 errors", names.len())), "{printed}");
 }
 
+/// A login in the middle of a burst is none after it: the burst is complete with the failure that reaches the count.
+#[test]
+fn a_login_is_after_a_burst_that_is_complete() {
+    let Some(made) = made() else { return };
+    let rule = "confluence_audit_login_burst_then_success";
+    let query = fs::read_to_string(made.join(format!("sentinel/analytic-rules/{rule}.yaml"))).unwrap();
+    assert!(query.contains("First = todatetime(Times[9])"), "{query}");
+    assert!(query.contains("between (First .. (First + 15m))"), "{query}");
+    let searches = fs::read_to_string(made.join("splunk/savedsearches.conf")).unwrap();
+    let complete = "eval complete=if(step==1 AND number>=10,_time,null())";
+    assert!(searches.contains(complete) && searches.contains("_time-first<=900"), "{searches}");
+    let monitors = fs::read_to_string(made.join("opensearch/monitors.ndjson")).unwrap();
+    let monitor = monitors.lines().find(|line| line.contains("Login After a Burst")).unwrap();
+    assert!(monitor.contains(r#""at": {"max""#) && !monitor.contains(r#""at": {"min""#), "{monitor}");
+}
+
 #[test]
 fn saved_searches_of_splunk_are_whole() {
     let Some(made) = made() else { return };
