@@ -93,9 +93,17 @@ def detection_rules(rules):
         yield rule, made
 
 
+class TwoValued(ESQLBackend):
+    """A comparison with a field that an event lacks is null in ES|QL, and so is its negation. The rules mean true."""
+
+    def convert_condition_not(self, cond, state):
+        (negated,) = cond.args
+        return f"not coalesce({self.convert_condition(negated, state)}, false)"
+
+
 def esql(rules):
     """Queries for hunting. ES|QL has no sequences."""
-    convert = converter(ESQLBackend, "ecs.yml")
+    convert = converter(TwoValued, "ecs.yml")
     for rule in rules:
         part = rule.parts[0] if rule.correlation else rule
         try:

@@ -167,6 +167,23 @@ fn rules_of_sentinel_are_as_its_api_wants_them() {
     assert!(printed.contains(&format!("{} queries, 0 errors", names.len())), "{printed}");
 }
 
+/// A comparison with a field that is absent is null in ES|QL, and its negation, too: `coalesce` makes it true.
+#[test]
+fn negations_of_hunting_queries_hold_where_a_field_is_absent() {
+    let Some(made) = made() else { return };
+    let mut queries = BTreeSet::new();
+    files(&made.join("elastic/hunting"), &mut queries);
+    let mut negations = 0;
+    for (name, query) in &queries {
+        let query = str::from_utf8(query).unwrap();
+        let query = &query[query.find("\nfrom ").expect(name)..];
+        let count = query.matches("not ").count() + query.matches("!=").count();
+        assert_eq!(count, query.matches("not coalesce(").count(), "{name}: {query}");
+        negations += count;
+    }
+    assert!(negations >= 5, "{negations}");
+}
+
 /// A login in the middle of a burst is none after it: the burst is complete with the failure that reaches the count.
 #[test]
 fn a_login_is_after_a_burst_that_is_complete() {
