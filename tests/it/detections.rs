@@ -44,6 +44,11 @@ pub fn check(arguments: &[&str]) -> Option<String> {
     script("check.py", arguments)
 }
 
+/// The number that a check says is right.
+pub fn count(printed: &str) -> usize {
+    printed.trim().strip_suffix(" right").and_then(|count| count.parse().ok()).expect(printed)
+}
+
 /// The files of samples, as `RULE/NAME.jsonl`, and their lines.
 fn samples() -> Vec<(String, Vec<String>)> {
     let mut found = Vec::new();
@@ -181,8 +186,7 @@ pub fn write(folder: &Path, events: &BTreeMap<String, Vec<String>>) {
 #[test]
 fn rules_are_valid_have_samples_of_both_kinds_and_name_fields_that_exist() {
     if let Some(printed) = check(&["rules"]) {
-        let count: usize = printed.trim().strip_suffix(" right").unwrap().parse().unwrap();
-        assert!(count >= 24, "{printed}");
+        assert!(count(&printed) >= 24, "{printed}");
     }
 }
 
@@ -226,14 +230,14 @@ fn a_rule_without_a_sample_that_must_not_match_or_with_a_field_that_does_not_exi
 
 #[test]
 fn rules_find_what_they_must_in_sqlite_and_nothing_else() {
-    for format in [FormatKind::Ecs, FormatKind::Raw] {
+    for (format, least) in [(FormatKind::Ecs, 180), (FormatKind::Raw, 120)] {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &events(format));
         let folder = folder.path().to_str().unwrap();
         let Some(printed) = check(&["match", folder, format.as_str()]) else {
             return;
         };
-        assert!(printed.ends_with(" right\n"), "{printed}");
+        assert!(count(&printed) >= least, "{printed}");
     }
 }
 
