@@ -175,7 +175,7 @@ def columns_of(record):
 
 def sentinel(folder, made):
     """Each analytic rule finds all events of a match, and nothing in a miss. The table has no keys: texts in other
-    languages are not found."""
+    languages are not found, nor what keys alone tell."""
     checked, faults = 0, []
     for file in sorted((made / "analytic-rules").glob("*.yaml")):
         name, query = file.stem, yaml.safe_load(file.read_text("utf-8"))["query"]
@@ -185,7 +185,7 @@ def sentinel(folder, made):
         assert arrival.startswith("| where ingestion_time()") and shown.startswith("| project "), query
         condition = Condition(condition.removeprefix("| where "))
         for file in sorted((folder / name).glob("*.jsonl")):
-            if file.stem == "match-languages":
+            if file.stem in ["match-languages", "match-keys"]:
                 continue
             events = [columns_of(record) for record in read(file)]
             found = sum(condition.holds(event) for event in events)

@@ -1,5 +1,6 @@
 """Analytic rules, hunting queries and an ARM template for Microsoft Sentinel."""
 
+import dataclasses
 import re
 
 from sigma.backends.kusto import KustoBackend
@@ -35,6 +36,9 @@ def frequency(rule):
 
 def condition(rule, kusto):
     """The `where` of a rule. The table has texts, not keys: a rule that knows a key alone finds nothing."""
+    if "condition_of_texts" in rule.sigma:
+        detection = rule.detection | {"condition": rule.condition_of_texts}
+        rule = dataclasses.replace(rule, sigma=rule.sigma | {"detection": detection})
     # The backend compares truth values as it does texts.
     query = re.sub(r"=~ (true|false)", r"== \1", kusto(rule))
     query = re.sub(r"in~ \(([^)]*)\)", lambda found: f"in~ ({', '.join(dict.fromkeys(found[1].split(', ')))})", query)
