@@ -92,7 +92,7 @@ def main():
         out.write(f"sentinel/analytic-rules/{rule.file}.yaml", dump(value))
         if is_hunt:
             out.write(f"sentinel/hunting-queries/{rule.file}.yaml", dump(sentinel.hunting_query(value)))
-    template = sentinel.template([value for _, value in kept])
+    template = sentinel.template([value for rule, value in kept if rule.is_enabled])
     out.write("sentinel/azuredeploy.json", json.dumps(template, ensure_ascii=False, indent=2) + "\n")
 
     out.write("coverage.json", json.dumps(out.coverage, ensure_ascii=False, indent=1) + "\n")

@@ -120,11 +120,11 @@ class Week:
 
     def poller(self, start):
         """A collector that asks the API every five minutes, and an auditor who searches in the morning."""
-        collector = {"id": f"{0x999:032x}", "name": "Confluence Audit", "type": "user"}
+        collector = {"id": f"{0x999:032x}", "name": "NAME OF THE AGENT", "type": "user"}
         for minute in range(0, 24 * 60, 5):
             at = start + 60 * minute
             self.add(at, "audit", "atlassian.audit.event.action.audit.search", collector, source="192.0.2.40")
-        auditor = {"id": f"{0x998:032x}", "name": "Auditor", "type": "user"}
+        auditor = {"id": f"{0x998:032x}", "name": "NAME OF AN AUDITOR", "type": "user"}
         for second in range(0, 3000, 300):
             self.add(start + 9 * 3600 + second, "audit", "atlassian.audit.event.action.audit.search", auditor)
 

@@ -63,7 +63,7 @@ def detection_rules(rules):
             "author": [rule.author],
             "license": "Apache-2.0",
             "version": 1,
-            "enabled": True,
+            "enabled": rule.is_enabled,
             "severity": "low" if rule.level == "informational" else rule.level,
             "risk_score": SCORES[rule.level],
             "index": [INDEX],

@@ -74,7 +74,7 @@ def monitors(rules):
             "type": "monitor",
             "name": rule.title,
             "monitor_type": "query_level_monitor" if is_event else "bucket_level_monitor",
-            "enabled": True,
+            "enabled": rule.is_enabled,
             "schedule": {"period": {"interval": PERIOD // 60, "unit": "MINUTES"}},
             "inputs": [{"search": {"indices": [INDEX], "query": query}}],
             "triggers": [{"query_level_trigger" if is_event else "bucket_level_trigger": trigger}],

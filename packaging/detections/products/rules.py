@@ -58,6 +58,11 @@ class Rule:
     def text(self):
         return " ".join(self.description.split())
 
+    @property
+    def is_enabled(self):
+        """Whether the rule is of use before its names are set."""
+        return self.sigma.get("enabled", True)
+
     def techniques(self):
         return [tag.removeprefix("attack.") for tag in self.sigma.get("tags", []) if re.match(r"attack\.t\d", tag)]
 

@@ -80,6 +80,7 @@ def saved_searches(rules):
                 f"description = {rule.text}",
                 f"search = {query}",
                 "enableSched = 1",
+                f"disabled = {0 if rule.is_enabled else 1}",
                 f"cron_schedule = */{PERIOD // 60} * * * *",
                 f"dispatch.earliest_time = {OLDEST}",
                 "dispatch.latest_time = now",

@@ -168,6 +168,24 @@ fn rules_of_sentinel_are_as_its_api_wants_them() {
     assert!(printed.contains(&format!("{} queries, 0 errors", names.len())), "{printed}");
 }
 
+/// A rule that needs names is disabled until it has them.
+#[test]
+fn the_rule_for_searches_is_disabled() {
+    let Some(made) = made() else { return };
+    let name = "Confluence Audit Log Searched by Somebody Who Is Not an Auditor";
+    for file in ["elastic/rules.ndjson", "opensearch/monitors.ndjson"] {
+        let text = fs::read_to_string(made.join(file)).unwrap();
+        let rules = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let disabled: Vec<Value> = rules.filter(|rule| rule["enabled"] == false).collect();
+        assert!(disabled.len() == 1 && disabled[0]["name"] == name, "{file}: {disabled:?}");
+    }
+    let searches = fs::read_to_string(made.join("splunk/savedsearches.conf")).unwrap();
+    let mut disabled = searches.split("\n\n").filter(|stanza| stanza.contains("\ndisabled = 1\n"));
+    assert!(disabled.next().is_some_and(|stanza| stanza.contains(name)) && disabled.next().is_none());
+    let template = fs::read_to_string(made.join("sentinel/azuredeploy.json")).unwrap();
+    assert!(!template.contains(name) && template.contains("Confluence Space Deleted"));
+}
+
 /// A comparison with a field that is absent is null in ES|QL, and its negation, too: `coalesce` makes it true.
 #[test]
 fn negations_of_hunting_queries_hold_where_a_field_is_absent() {
