@@ -87,6 +87,8 @@ def query(rule, kusto):
         what = f"dcount({values})"
         if values in EXTENDED:
             lines.append(f"| extend {values} = {EXTENDED[values]}")
+        # What an event does not have is an empty text, and would be counted.
+        lines.append(f"| where isnotempty({values})")
     kept = [name for name in ["AuthorDisplayName", "RemoteAddress"] if name not in by]
     taken = "".join(f", {name} = take_any({name})" for name in kept)
     lines += [

@@ -168,6 +168,17 @@ fn rules_of_sentinel_are_as_its_api_wants_them() {
     assert!(printed.contains(&format!("{} queries, 0 errors", names.len())), "{printed}");
 }
 
+#[test]
+fn an_address_without_a_country_is_no_other_country() {
+    let Some(made) = made() else { return };
+    let rules = made.join("sentinel/analytic-rules");
+    let query = |rule: &str| fs::read_to_string(rules.join(format!("{rule}.yaml"))).unwrap();
+    let countries = query("confluence_audit_login_from_two_countries");
+    assert!(countries.contains("| where isnotempty(Country)"), "{countries}");
+    let users = query("confluence_audit_login_spray");
+    assert!(users.contains("| where isnotempty(AffectedObjectName)"), "{users}");
+}
+
 /// A rule that needs names is disabled until it has them.
 #[test]
 fn the_rule_for_searches_is_disabled() {
