@@ -19,10 +19,8 @@ def threat(rule):
     for tactic in rule.tactics():
         number, name = ATTACK["tactics"][tactic]
         techniques = {}
-        for tag in rule.techniques():
+        for tag in rule.techniques_of(tactic):
             parent = tag.split(".")[0]
-            if tactic not in ATTACK["techniques"][parent][1:]:
-                continue
             one = techniques.setdefault(parent, entry(parent))
             if "." in tag:
                 one.setdefault("subtechnique", []).append(entry(tag))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import uuid
 
 from sigma.backends.kusto import KustoBackend
 
@@ -198,14 +199,38 @@ def incidents(lookback):
 
 
 def hunting_query(made):
-    """What an alert is too much for."""
+    """What an alert is too much for. Whoever hunts selects the time."""
     names = ["id", "name", "description", "requiredDataConnectors", "tactics", "relevantTechniques", "query"]
-    return {name: made[name] for name in names} | {"entityMappings": made["entityMappings"], "version": "1.0.0"}
+    found = {name: made[name] for name in names} | {"entityMappings": made["entityMappings"], "version": "1.0.0"}
+    found["id"] = str(uuid.uuid5(uuid.UUID(made["id"]), "hunting query"))
+    found["query"] = re.sub(r"\| where ingestion_time\(\) > .*\n", "", made["query"])
+    return found
 
 
-def template(analytic):
-    """The rules for `az deployment group create`."""
-    resources = []
+def saved_search(hunting):
+    """A hunting query in a template."""
+    tags = {
+        "description": hunting["description"],
+        "tactics": ",".join(hunting["tactics"]),
+        "techniques": ",".join(hunting["relevantTechniques"]),
+    }
+    return {
+        "type": "Microsoft.OperationalInsights/workspaces/savedSearches",
+        "apiVersion": "2020-08-01",
+        "name": f"[concat(parameters('workspace'), '/{hunting['id']}')]",
+        "properties": {
+            "category": "Hunting Queries",
+            "displayName": hunting["name"],
+            "query": hunting["query"],
+            "version": 2,
+            "tags": [{"name": name, "value": value} for name, value in tags.items()],
+        },
+    }
+
+
+def template(analytic, hunting):
+    """The rules and hunting queries for `az deployment group create`."""
+    resources = [saved_search(query) for query in hunting]
     for made in analytic:
         properties = {
             "displayName": made["name"],

@@ -134,8 +134,18 @@ fn rules_of_sentinel_are_as_its_api_wants_them() {
     let Some(made) = made() else { return };
     let file = made.join("sentinel/azuredeploy.json");
     let template: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    let mut names = BTreeSet::new();
-    for rule in template["resources"].as_array().unwrap() {
+    let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
+    let resources = template["resources"].as_array().unwrap();
+    assert!(resources.iter().all(|one| ids.insert(one["name"].as_str().unwrap())), "an id occurs twice");
+    let (rules, hunting): (Vec<&Value>, Vec<&Value>) =
+        resources.iter().partition(|one| one["kind"] == "Scheduled");
+    assert_eq!(hunting.len(), fs::read_dir(made.join("sentinel/hunting-queries")).unwrap().count());
+    for query in &hunting {
+        assert!(query["type"].as_str().unwrap().ends_with("/savedSearches"), "{query}");
+        assert_eq!(query["properties"]["category"], "Hunting Queries");
+        assert!(!query["properties"]["query"].as_str().unwrap().contains("ingestion_time"), "{query}");
+    }
+    for rule in rules {
         let properties = &rule["properties"];
         let name = properties["displayName"].as_str().unwrap();
         assert!(names.insert(name.to_owned()), "{name} occurs twice");
@@ -165,7 +175,20 @@ fn rules_of_sentinel_are_as_its_api_wants_them() {
     check.arg("tests/sentinel/check.cjs").arg(&file).arg("fixtures/sentinel/columns.txt");
     let output = check.current_dir(root()).output().unwrap();
     let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(printed.contains(&format!("{} queries, 0 errors", names.len())), "{printed}");
+    assert!(printed.contains(&format!("{} queries, 0 errors", resources.len())), "{printed}");
+}
+
+/// Elastic shows a technique below its tactic.
+#[test]
+fn no_technique_of_a_rule_is_lost() {
+    let Some(made) = made() else { return };
+    let text = fs::read_to_string(made.join("elastic/rules.ndjson")).unwrap();
+    for line in text.lines() {
+        let rule: Value = serde_json::from_str(line).unwrap();
+        let threat = rule["threat"].as_array().unwrap();
+        let techniques = threat.iter().flat_map(|one| one["technique"].as_array().unwrap());
+        assert!(techniques.count() > 0, "{}", rule["name"]);
+    }
 }
 
 #[test]
@@ -194,7 +217,10 @@ fn the_rule_for_searches_is_disabled() {
     let mut disabled = searches.split("\n\n").filter(|stanza| stanza.contains("\ndisabled = 1\n"));
     assert!(disabled.next().is_some_and(|stanza| stanza.contains(name)) && disabled.next().is_none());
     let template = fs::read_to_string(made.join("sentinel/azuredeploy.json")).unwrap();
-    assert!(!template.contains(name) && template.contains("Confluence Space Deleted"));
+    let template: Value = serde_json::from_str(&template).unwrap();
+    let rules = template["resources"].as_array().unwrap().iter().filter(|one| one["kind"] == "Scheduled");
+    let names: Vec<&Value> = rules.map(|rule| &rule["properties"]["displayName"]).collect();
+    assert!(!names.contains(&&Value::from(name)) && names.len() > 30, "{names:?}");
 }
 
 /// A comparison with a field that is absent is null in ES|QL, and its negation, too: `coalesce` makes it true.
