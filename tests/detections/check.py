@@ -3,6 +3,7 @@
     check.py rules [DETECTIONS]     rules, samples and fields; prints the number of rules
     check.py match EVENTS FORMAT    EVENTS/RULE/{match,miss}-*.jsonl, which the agent wrote in this format
     check.py sentinel EVENTS DIR    the same for the table of Sentinel and the analytic rules that build.py made
+    check.py analytics DIR          the same rules for OpenSearch's security analytics, which build.py made
     check.py lucene                 prints the Lucene query of each rule that is no correlation, as JSON
     check.py alerts FILE            prints the alerts of each rule over a file of events in the format ecs, as JSON
 
@@ -295,6 +296,24 @@ def rules():
     return len(alerting()), faults
 
 
+def analytics(folder):
+    """Security analytics refuses a rule without one of these members, and one that it cannot parse."""
+    faults, sources = [], {str(rule.id): rule for rule in collection().values()}
+    files = sorted(folder.glob("*.yml"))
+    for file in files:
+        made = yaml.safe_load(file.read_text("utf-8"))
+        names = ["id", "title", "description", "level", "status", "author", "date", "logsource", "detection", "tags"]
+        missing = [name for name in names if not made.get(name)]
+        if missing or not re.fullmatch(r"\d{4}/\d\d/\d\d", str(made["date"])):
+            faults.append(f"{file.name}: without {missing}, or the date {made['date']} is not written with `/`")
+            continue
+        (rule,) = SigmaCollection.from_dicts([made]).rules
+        backend = OpensearchLuceneBackend()
+        if backend.convert_rule(rule) != backend.convert_rule(sources[made["id"]]):
+            faults.append(f"{file.name}: it is not the rule of this id")
+    return len(files), faults
+
+
 def alerts(file):
     events = Events(read(file), group_fields())
     return {name: events.count(query) for name, query in queries(ValuesBackend(pipeline("ecs"))).items()}
@@ -313,6 +332,8 @@ def main():
         return
     if command == "rules":
         count, faults = rules()
+    elif command == "analytics":
+        count, faults = analytics(Path(arguments[0]))
     elif command == "sentinel":
         count, faults = sentinel(Path(arguments[0]), Path(arguments[1]))
     else:

@@ -12,13 +12,20 @@ LOG_TYPE = "confluence_audit"
 
 
 def search(query, window):
-    return {"bool": {"filter": [{"range": window}, {"query_string": {"query": query, "analyze_wildcard": True}}]}}
+    return {"bool": {"filter": [window, {"query_string": {"query": query, "analyze_wildcard": True}}]}}
+
+
+def arrival(window):
+    """An index without the ingest pipeline has no times of arrival: there the time of the event decides."""
+    missing = {"must_not": [{"exists": {"field": "event.ingested"}}], "filter": [{"range": {"@timestamp": window}}]}
+    either = [{"range": {"event.ingested": window}}, {"bool": missing}]
+    return {"bool": {"should": either, "minimum_should_match": 1}}
 
 
 def event(rule, lucene):
     """Each period is searched once, by the time of arrival, and a minute late: then everything can be searched."""
     window = {"gte": "{{period_start}}||-1m", "lt": "{{period_end}}||-1m", "format": "epoch_millis"}
-    query = {"size": 10, "query": search(lucene(rule), {"event.ingested": window})}
+    query = {"size": 10, "query": search(lucene(rule), arrival(window))}
     return query, {"script": {"source": "ctx.results[0].hits.total.value > 0", "lang": "painless"}}
 
 
@@ -59,7 +66,7 @@ def group(rule, lucene):
         "lte": "{{period_end}}",
         "format": "epoch_millis",
     }
-    query = {"size": 0, "query": search(query, {"@timestamp": window}), "aggs": {"groups": composite}}
+    query = {"size": 0, "query": search(query, {"range": {"@timestamp": window}}), "aggs": {"groups": composite}}
     script = {"source": condition, "lang": "painless"}
     return query, {"buckets_path": paths, "parent_bucket_path": "groups", "script": script}
 

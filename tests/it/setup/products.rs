@@ -117,6 +117,14 @@ fn rules_of_sentinel_find_what_they_must() {
     assert!(detections::count(&printed) > 80, "{printed}");
 }
 
+#[test]
+fn rules_of_security_analytics_are_those_of_sigma() {
+    let Some(made) = made() else { return };
+    let directory = made.join("opensearch/security-analytics");
+    let printed = detections::check(&["analytics", directory.to_str().unwrap()]).unwrap();
+    assert_eq!(detections::count(&printed), fs::read_dir(&directory).unwrap().count(), "{printed}");
+}
+
 /// In minutes, of `15m`, `1h`, `PT1H`.
 fn minutes(text: &str) -> u64 {
     let text = text.trim_start_matches("PT");
