@@ -66,7 +66,7 @@ def detection_rules(rules):
             "risk_score": SCORES[rule.level],
             "index": [INDEX],
             "interval": minutes(INTERVAL),
-            "from": f"now-{minutes(rule.seconds + 2 * INTERVAL)}",
+            "from": f"now-{minutes(rule.seconds + INTERVAL if rule.correlation else 2 * INTERVAL)}",
             "to": "now",
             "tags": ["Confluence", "confluence-audit-agent", "Domain: Application"],
             "references": rule.references,
