@@ -5,7 +5,6 @@
     check.py sentinel EVENTS DIR    the same for the table of Sentinel and the analytic rules that build.py made
     check.py analytics DIR          the same rules for OpenSearch's security analytics, which build.py made
     check.py lucene                 prints the Lucene query of each rule that is no correlation, as JSON
-    check.py alerts FILE            prints the alerts of each rule over a file of events in the format ecs, as JSON
 
 Queries run in SQLite. A field can have several values there, as in Elasticsearch: a condition holds if one value does.
 """
@@ -79,10 +78,10 @@ def pipeline(name):
     return ProcessingPipeline.from_yaml((DETECTIONS / "pipelines" / f"{name}.yml").read_text("utf-8"))
 
 
-def queries(backend, correlations=True):
+def queries(backend, correlations=True, rules=None):
     """The query of each rule that gives alerts."""
     found = {}
-    for name, rule in collection().items():
+    for name, rule in (rules or collection()).items():
         if not isinstance(rule, SigmaCorrelationRule):
             found[name] = backend.convert_rule(rule)
         elif correlations:
@@ -314,11 +313,6 @@ def analytics(folder):
     return len(files), faults
 
 
-def alerts(file):
-    events = Events(read(file), group_fields())
-    return {name: events.count(query) for name, query in queries(ValuesBackend(pipeline("ecs"))).items()}
-
-
 def main():
     global DETECTIONS
     command, *arguments = sys.argv[1:]
@@ -326,9 +320,6 @@ def main():
         DETECTIONS = Path(arguments[0])
     if command == "lucene":
         print(json.dumps(queries(OpensearchLuceneBackend(pipeline("ecs")), correlations=False)))
-        return
-    if command == "alerts":
-        print(json.dumps(alerts(Path(arguments[0]))))
         return
     if command == "rules":
         count, faults = rules()
