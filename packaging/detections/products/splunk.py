@@ -83,7 +83,7 @@ def saved_searches(rules):
                 f"disabled = {0 if rule.is_enabled else 1}",
                 f"cron_schedule = */{PERIOD // 60} * * * *",
                 f"dispatch.earliest_time = {OLDEST}",
-                "dispatch.latest_time = now",
+                "dispatch.latest_time = +1d",
                 f"dispatch.index_earliest = -{window + 60}s",
                 "dispatch.index_latest = -60s",
                 "counttype = number of events",
