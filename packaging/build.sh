@@ -51,11 +51,14 @@ tools() {
         cargo install cargo-deb --version $cargo_deb_version --locked --quiet --root $tools --target-dir $tools/build
         rm -rf $tools/build
     fi
-    # Aside, so that half an environment is not taken for a whole one.
-    if ! [ -x $tools/detections/bin/python ]; then
+    # Aside, so that half an environment is not taken for a whole one. Other requirements make another one.
+    local wanted=packaging/detections/requirements.txt
+    if ! cmp -s $wanted $tools/detections/requirements.txt; then
         rm -rf $tools/detections.new
         python3 -m venv $tools/detections.new
-        $tools/detections.new/bin/python -m pip install --quiet --disable-pip-version-check -r packaging/detections/requirements.txt
+        $tools/detections.new/bin/python -m pip install --quiet --disable-pip-version-check -r $wanted
+        cp $wanted $tools/detections.new
+        rm -rf $tools/detections
         mv $tools/detections.new $tools/detections
     fi
 }

@@ -84,14 +84,17 @@ def main():
 
     kept = out.take("splunk", splunk.saved_searches(found))
     out.write("splunk/savedsearches.conf", "\n".join(value for _, value in kept))
+    out.write("splunk/macros.conf", splunk.MACROS)
 
     kept = out.take("sentinel", sentinel.analytic_rules(found))
+    hunting = []
     for rule, value in kept:
         is_hunt = rule.level in ["informational", "low"]
         out.write(f"sentinel/analytic-rules/{rule.file}.yaml", dump(value))
         if is_hunt:
-            out.write(f"sentinel/hunting-queries/{rule.file}.yaml", dump(sentinel.hunting_query(value)))
-    template = sentinel.template([value for _, value in kept])
+            hunting.append(sentinel.hunting_query(value))
+            out.write(f"sentinel/hunting-queries/{rule.file}.yaml", dump(hunting[-1]))
+    template = sentinel.template([value for rule, value in kept if rule.is_enabled], hunting)
     out.write("sentinel/azuredeploy.json", json.dumps(template, ensure_ascii=False, indent=2) + "\n")
 
     out.write("coverage.json", json.dumps(out.coverage, ensure_ascii=False, indent=1) + "\n")

@@ -2,10 +2,9 @@
 
     check.py rules [DETECTIONS]     rules, samples and fields; prints the number of rules
     check.py match EVENTS FORMAT    EVENTS/RULE/{match,miss}-*.jsonl, which the agent wrote in this format
-    check.py sentinel EVENTS COVERAGE
-                                    the same for the table of Sentinel, of the rules that it can have
+    check.py sentinel EVENTS DIR    the same for the table of Sentinel and the analytic rules that build.py made
+    check.py analytics DIR          the same rules for OpenSearch's security analytics, which build.py made
     check.py lucene                 prints the Lucene query of each rule that is no correlation, as JSON
-    check.py alerts FILE            prints the alerts of each rule over a file of events in the format ecs, as JSON
 
 Queries run in SQLite. A field can have several values there, as in Elasticsearch: a condition holds if one value does.
 """
@@ -24,6 +23,9 @@ from sigma.correlations import SigmaCorrelationRule
 from sigma.plugins import InstalledSigmaPlugins
 from sigma.processing.pipeline import ProcessingPipeline
 from sigma.validation import SigmaValidator
+
+sys.dont_write_bytecode = True
+from kusto import Condition
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTIONS = ROOT / "packaging/detections"
@@ -76,10 +78,10 @@ def pipeline(name):
     return ProcessingPipeline.from_yaml((DETECTIONS / "pipelines" / f"{name}.yml").read_text("utf-8"))
 
 
-def queries(backend, correlations=True):
+def queries(backend, correlations=True, rules=None):
     """The query of each rule that gives alerts."""
     found = {}
-    for name, rule in collection().items():
+    for name, rule in (rules or collection()).items():
         if not isinstance(rule, SigmaCorrelationRule):
             found[name] = backend.convert_rule(rule)
         elif correlations:
@@ -171,21 +173,23 @@ def columns_of(record):
     return found | {"@timestamp": record["creationDate"]}
 
 
-def sentinel(folder, coverage):
-    """Each rule finds all events of a match, and nothing in a miss of Cloud. The table has no keys: a text in another
-    language is not found, and an event with the same text as another is."""
+def sentinel(folder, made):
+    """Each analytic rule finds all events of a match, and nothing in a miss. The table has no keys: texts in other
+    languages are not found, nor what keys alone tell."""
     checked, faults = 0, []
-    coverage = json.loads(coverage.read_text("utf-8"))
-    for name, query in queries(ValuesBackend(pipeline("sentinel")), correlations=False).items():
-        if coverage[name]["sentinel"] is not True:
+    for file in sorted((made / "analytic-rules").glob("*.yaml")):
+        name, query = file.stem, yaml.safe_load(file.read_text("utf-8"))["query"]
+        if isinstance(collection()[name], SigmaCorrelationRule):
             continue
+        _, arrival, condition, shown = query.strip().split("\n")
+        assert arrival.startswith("| where ingestion_time()") and shown.startswith("| project "), query
+        condition = Condition(condition.removeprefix("| where "))
         for file in sorted((folder / name).glob("*.jsonl")):
-            is_match = file.stem.startswith("match-")
-            if file.stem == "match-languages" or not (is_match or file.stem == "miss-cloud"):
+            if file.stem in ["match-languages", "match-keys"]:
                 continue
             events = [columns_of(record) for record in read(file)]
-            found = Events(events, []).count(query)
-            if found != (len(events) if is_match else 0):
+            found = sum(condition.holds(event) for event in events)
+            if found != (len(events) if file.stem.startswith("match-") else 0):
                 faults.append(f"{name}: {found} alerts for {len(events)} events of {file.name} in Sentinel")
             checked += 1
     return checked, faults
@@ -291,9 +295,22 @@ def rules():
     return len(alerting()), faults
 
 
-def alerts(file):
-    events = Events(read(file), group_fields())
-    return {name: events.count(query) for name, query in queries(ValuesBackend(pipeline("ecs"))).items()}
+def analytics(folder):
+    """Security analytics refuses a rule without one of these members, and one that it cannot parse."""
+    faults, sources = [], {str(rule.id): rule for rule in collection().values()}
+    files = sorted(folder.glob("*.yml"))
+    for file in files:
+        made = yaml.safe_load(file.read_text("utf-8"))
+        names = ["id", "title", "description", "level", "status", "author", "date", "logsource", "detection", "tags"]
+        missing = [name for name in names if not made.get(name)]
+        if missing or not re.fullmatch(r"\d{4}/\d\d/\d\d", str(made["date"])):
+            faults.append(f"{file.name}: without {missing}, or the date {made['date']} is not written with `/`")
+            continue
+        (rule,) = SigmaCollection.from_dicts([made]).rules
+        backend = OpensearchLuceneBackend()
+        if backend.convert_rule(rule) != backend.convert_rule(sources[made["id"]]):
+            faults.append(f"{file.name}: it is not the rule of this id")
+    return len(files), faults
 
 
 def main():
@@ -304,11 +321,10 @@ def main():
     if command == "lucene":
         print(json.dumps(queries(OpensearchLuceneBackend(pipeline("ecs")), correlations=False)))
         return
-    if command == "alerts":
-        print(json.dumps(alerts(Path(arguments[0]))))
-        return
     if command == "rules":
         count, faults = rules()
+    elif command == "analytics":
+        count, faults = analytics(Path(arguments[0]))
     elif command == "sentinel":
         count, faults = sentinel(Path(arguments[0]), Path(arguments[1]))
     else:

@@ -15,6 +15,7 @@ DAY = 86_400
 USERS = 600
 SITE = "https://wiki.example.org"
 OFFICE = "198.51.100.10"
+ABROAD = 42
 SUMMARY = "audit.logging.summary."
 CATEGORY = {
     "audit": ("atlassian.audit.event.category.audit", "AUDIT_LOG"),
@@ -73,8 +74,8 @@ class Week:
     def login(self, at, number):
         # A third works at home, each with an address of the provider.
         source = f"81.2.69.{number % 250 + 1}" if number % 3 == 0 else OFFICE
-        # One employee is abroad on Thursday.
-        if number == 42 and at > MONDAY + 3 * DAY:
+        # One employee is abroad from Thursday.
+        if number == ABROAD and at > MONDAY + 3 * DAY:
             source = "67.43.156.9"
         for _ in range(self.random.choices([0, 1, 2, 3], [94, 4, 1, 1])[0]):
             self.add(at, "auth", SUMMARY + "login.failed", self.ANONYMOUS, [self.user(number)], source=source)
@@ -120,18 +121,18 @@ class Week:
 
     def poller(self, start):
         """A collector that asks the API every five minutes, and an auditor who searches in the morning."""
-        collector = {"id": f"{0x999:032x}", "name": "Confluence Audit", "type": "user"}
+        collector = {"id": f"{0x999:032x}", "name": "NAME OF THE AGENT", "type": "user"}
         for minute in range(0, 24 * 60, 5):
             at = start + 60 * minute
             self.add(at, "audit", "atlassian.audit.event.action.audit.search", collector, source="192.0.2.40")
-        auditor = {"id": f"{0x998:032x}", "name": "Auditor", "type": "user"}
+        auditor = {"id": f"{0x998:032x}", "name": "NAME OF AN AUDITOR", "type": "user"}
         for second in range(0, 3000, 300):
             self.add(start + 9 * 3600 + second, "audit", "atlassian.audit.event.action.audit.search", auditor)
 
     def work_day(self, start):
         some = self.random
         for number in range(USERS):
-            if some.random() < 0.85:
+            if some.random() < 0.85 or number == ABROAD:
                 self.login(start + some.gauss(8.75, 0.6) * 3600, number)
             for _ in range(some.randrange(3)):
                 self.page(start + some.uniform(8, 18) * 3600, number, "page.created")

@@ -19,10 +19,8 @@ def threat(rule):
     for tactic in rule.tactics():
         number, name = ATTACK["tactics"][tactic]
         techniques = {}
-        for tag in rule.techniques():
+        for tag in rule.techniques_of(tactic):
             parent = tag.split(".")[0]
-            if tactic not in ATTACK["techniques"][parent][1:]:
-                continue
             one = techniques.setdefault(parent, entry(parent))
             if "." in tag:
                 one.setdefault("subtechnique", []).append(entry(tag))
@@ -63,12 +61,12 @@ def detection_rules(rules):
             "author": [rule.author],
             "license": "Apache-2.0",
             "version": 1,
-            "enabled": True,
+            "enabled": rule.is_enabled,
             "severity": "low" if rule.level == "informational" else rule.level,
             "risk_score": SCORES[rule.level],
             "index": [INDEX],
             "interval": minutes(INTERVAL),
-            "from": f"now-{minutes(rule.seconds + 2 * INTERVAL)}",
+            "from": f"now-{minutes(rule.seconds + INTERVAL if rule.correlation else 2 * INTERVAL)}",
             "to": "now",
             "tags": ["Confluence", "confluence-audit-agent", "Domain: Application"],
             "references": rule.references,
@@ -93,9 +91,17 @@ def detection_rules(rules):
         yield rule, made
 
 
+class TwoValued(ESQLBackend):
+    """A comparison with a field that an event lacks is null in ES|QL, and so is its negation. The rules mean true."""
+
+    def convert_condition_not(self, cond, state):
+        (negated,) = cond.args
+        return f"not coalesce({self.convert_condition(negated, state)}, false)"
+
+
 def esql(rules):
     """Queries for hunting. ES|QL has no sequences."""
-    convert = converter(ESQLBackend, "ecs.yml")
+    convert = converter(TwoValued, "ecs.yml")
     for rule in rules:
         part = rule.parts[0] if rule.correlation else rule
         try:

@@ -12,13 +12,20 @@ LOG_TYPE = "confluence_audit"
 
 
 def search(query, window):
-    return {"bool": {"filter": [{"range": window}, {"query_string": {"query": query, "analyze_wildcard": True}}]}}
+    return {"bool": {"filter": [window, {"query_string": {"query": query, "analyze_wildcard": True}}]}}
+
+
+def arrival(window):
+    """An index without the ingest pipeline has no times of arrival: there the time of the event decides."""
+    missing = {"must_not": [{"exists": {"field": "event.ingested"}}], "filter": [{"range": {"@timestamp": window}}]}
+    either = [{"range": {"event.ingested": window}}, {"bool": missing}]
+    return {"bool": {"should": either, "minimum_should_match": 1}}
 
 
 def event(rule, lucene):
     """Each period is searched once, by the time of arrival, and a minute late: then everything can be searched."""
     window = {"gte": "{{period_start}}||-1m", "lt": "{{period_end}}||-1m", "format": "epoch_millis"}
-    query = {"size": 10, "query": search(lucene(rule), {"event.ingested": window})}
+    query = {"size": 10, "query": search(lucene(rule), arrival(window))}
     return query, {"script": {"source": "ctx.results[0].hits.total.value > 0", "lang": "painless"}}
 
 
@@ -30,14 +37,15 @@ def counted(rule, lucene):
         values = {"values": {"cardinality": {"field": rule.correlation["condition"]["field"]}}}
         return lucene(rule.parts[0]), values, {"number": "values"}, f"params.number >= {rule.count}"
     first, second = rule.parts
-    number = 1
+    # One event is before the second step if the earliest is. Of a burst, all must be.
+    number, which = 1, "min"
     if first.correlation:
         if first.kind != "event_count" or first.group != rule.group:
             raise NotExpressible("a monitor has no such sequence")
-        first, number = first.parts[0], first.count
+        first, number, which = first.parts[0], first.count, "max"
     queries = [lucene(first), lucene(second)]
     steps = {}
-    for name, query, kind in zip(["first", "second"], queries, ["min", "max"]):
+    for name, query, kind in zip(["first", "second"], queries, [which, "max"]):
         steps[name] = {
             "filter": {"query_string": {"query": query, "analyze_wildcard": True}},
             "aggs": {"at": {kind: {"field": "@timestamp"}}},
@@ -58,7 +66,7 @@ def group(rule, lucene):
         "lte": "{{period_end}}",
         "format": "epoch_millis",
     }
-    query = {"size": 0, "query": search(query, {"@timestamp": window}), "aggs": {"groups": composite}}
+    query = {"size": 0, "query": search(query, {"range": {"@timestamp": window}}), "aggs": {"groups": composite}}
     script = {"source": condition, "lang": "painless"}
     return query, {"buckets_path": paths, "parent_bucket_path": "groups", "script": script}
 
@@ -73,7 +81,7 @@ def monitors(rules):
             "type": "monitor",
             "name": rule.title,
             "monitor_type": "query_level_monitor" if is_event else "bucket_level_monitor",
-            "enabled": True,
+            "enabled": rule.is_enabled,
             "schedule": {"period": {"interval": PERIOD // 60, "unit": "MINUTES"}},
             "inputs": [{"search": {"indices": [INDEX], "query": query}}],
             "triggers": [{"query_level_trigger" if is_event else "bucket_level_trigger": trigger}],

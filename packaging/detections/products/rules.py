@@ -58,8 +58,17 @@ class Rule:
     def text(self):
         return " ".join(self.description.split())
 
+    @property
+    def is_enabled(self):
+        """Whether the rule is of use before its names are set."""
+        return self.sigma.get("enabled", True)
+
     def techniques(self):
         return [tag.removeprefix("attack.") for tag in self.sigma.get("tags", []) if re.match(r"attack\.t\d", tag)]
+
+    def techniques_of(self, tactic):
+        """Those that belong to a tactic, as ATT&CK has them."""
+        return [tag for tag in self.techniques() if tactic in ATTACK["techniques"][tag.split(".")[0]][1:]]
 
     def tactics(self):
         return [tag.removeprefix("attack.") for tag in self.sigma.get("tags", []) if not re.match(r"attack\.t\d", tag)]
@@ -80,7 +89,18 @@ def load():
         if rule.correlation:
             rule.parts = [names[name] for name in rule.correlation["rules"]]
     base = {path.stem for path in (HERE / "sigma" / "base").glob("*.yml")}
-    return [rule for stem, rule in found.items() if stem not in base]
+    alerting = [rule for stem, rule in found.items() if stem not in base]
+    for rule in alerting:
+        check_attack(rule)
+    return alerting
+
+
+def check_attack(rule):
+    """A technique is shown below its tactic: without one of the rule's it would be lost."""
+    shown = [tag for tactic in rule.tactics() for tag in rule.techniques_of(tactic)]
+    lost = sorted(set(rule.techniques()) - set(shown))
+    if lost:
+        raise ValueError(f"{rule.file}: no tactic of the rule has {', '.join(lost)}")
 
 
 def converter(backend, pipeline):

@@ -1,6 +1,8 @@
 """Analytic rules, hunting queries and an ARM template for Microsoft Sentinel."""
 
+import dataclasses
 import re
+import uuid
 
 from sigma.backends.kusto import KustoBackend
 
@@ -9,6 +11,9 @@ from .rules import ATTACK, NotExpressible, converter
 TABLE = "ConfluenceAuditLogs_CL"
 FREQUENCY = 15 * 60
 FREQUENCY_MAX = 60 * 60
+# How late an event may be. TimeGenerated is the time of the event, and a rule alerts on what has arrived since its
+# last run.
+LATENESS = 24 * 60 * 60
 SEVERITY = {"informational": "Informational", "low": "Low", "medium": "Medium", "high": "High", "critical": "High"}
 COLUMNS = {
     "user.id": "AuthorAccountId",
@@ -32,6 +37,9 @@ def frequency(rule):
 
 def condition(rule, kusto):
     """The `where` of a rule. The table has texts, not keys: a rule that knows a key alone finds nothing."""
+    if "condition_of_texts" in rule.sigma:
+        detection = rule.detection | {"condition": rule.condition_of_texts}
+        rule = dataclasses.replace(rule, sigma=rule.sigma | {"detection": detection})
     # The backend compares truth values as it does texts.
     query = re.sub(r"=~ (true|false)", r"== \1", kusto(rule))
     query = re.sub(r"in~ \(([^)]*)\)", lambda found: f"in~ ({', '.join(dict.fromkeys(found[1].split(', ')))})", query)
@@ -61,28 +69,35 @@ def column(rule, name):
     return COLUMNS[name]
 
 
+def arrived(rule, when):
+    return f"{when} > ago({duration(frequency(rule))})"
+
+
 def query(rule, kusto):
     if rule.kind == "event":
-        return f"{TABLE}\n| where {condition(rule, kusto)}\n| project {SHOWN}"
+        late = arrived(rule, "ingestion_time()")
+        return f"{TABLE}\n| where {late}\n| where {condition(rule, kusto)}\n| project {SHOWN}"
     by = ", ".join(column(rule, name) for name in rule.group)
     if rule.kind == "temporal_ordered":
         return ordered(rule, by, kusto)
     (part,) = rule.parts
-    lines = [TABLE, f"| where {condition(part, kusto)}"]
+    lines = [TABLE, f"| where {condition(part, kusto)}", "| extend Arrived = ingestion_time()"]
     what = "count()"
     if rule.kind == "value_count":
         values = column(rule, rule.correlation["condition"]["field"])
         what = f"dcount({values})"
         if values in EXTENDED:
             lines.append(f"| extend {values} = {EXTENDED[values]}")
+        # What an event does not have is an empty text, and would be counted.
+        lines.append(f"| where isnotempty({values})")
     kept = [name for name in ["AuthorDisplayName", "RemoteAddress"] if name not in by]
     taken = "".join(f", {name} = take_any({name})" for name in kept)
     lines += [
         f"| where isnotempty({by.split(', ')[0]})",
         windows(rule),
-        f"| summarize Number = {what}, First = min(TimeGenerated), TimeGenerated = max(TimeGenerated){taken} "
-        f"by {by}, Window",
-        f"| where Number >= {rule.count}",
+        f"| summarize Number = {what}, First = min(TimeGenerated), TimeGenerated = max(TimeGenerated), "
+        f"Arrived = max(Arrived){taken} by {by}, Window",
+        f"| where Number >= {rule.count} and {arrived(rule, 'Arrived')}",
         f"| summarize arg_max(Number, *) by {by}",
         "| project-away Window",
     ]
@@ -98,23 +113,28 @@ def windows(rule):
 
 def ordered(rule, by, kusto):
     first, second = rule.parts
-    span = duration(rule.seconds)
+    span = duration(rule.seconds - first.seconds)
     begin = f"{TABLE}\n    | where {{}}\n    | where isnotempty({by})"
     if first.correlation:
         if first.kind != "event_count" or first.group != rule.group:
             raise NotExpressible("there is no such sequence")
         before = begin.format(condition(first.parts[0], kusto)) + (
             f"\n    {windows(first)}"
-            f"\n    | summarize Number = count(), First = min(TimeGenerated) by {by}, Window"
-            f"\n    | where Number >= {first.count}"
+            # The burst is complete with the event that reaches the count, not with the first.
+            f"\n    | summarize Times = array_sort_asc(make_list(TimeGenerated)), FirstArrived = max(ingestion_time())"
+            f" by {by}, Window"
+            f"\n    | where array_length(Times) >= {first.count}"
+            f"\n    | extend First = todatetime(Times[{first.count - 1}])"
         )
     else:
         before = begin.format(condition(first, kusto))
-        before += f"\n    | project First = TimeGenerated, {by}"
+        before += f"\n    | project First = TimeGenerated, FirstArrived = ingestion_time(), {by}"
     shown = [name for name in ["AuthorDisplayName", "RemoteAddress", "Summary", "AffectedObjectName"] if name != by]
     return (
         f"let Before = {before};\n{TABLE}\n| where {condition(second, kusto)}"
+        "\n| extend Arrived = ingestion_time()"
         f"\n| join kind=inner Before on {by}"
+        f"\n| where {arrived(rule, 'max_of(Arrived, FirstArrived)')}"
         f"\n| where TimeGenerated between (First .. (First + {span}))"
         f"\n| summarize arg_max(TimeGenerated, First, {', '.join(shown)}) by {by}"
     )
@@ -153,7 +173,7 @@ def analytic_rules(rules):
             "status": "Available",
             "requiredDataConnectors": [],
             "queryFrequency": duration(frequency(rule)),
-            "queryPeriod": duration(rule.seconds + frequency(rule)),
+            "queryPeriod": duration(LATENESS),
             "triggerOperator": "gt",
             "triggerThreshold": 0,
             "tactics": tactics(rule),
@@ -179,14 +199,38 @@ def incidents(lookback):
 
 
 def hunting_query(made):
-    """What an alert is too much for."""
+    """What an alert is too much for. Whoever hunts selects the time."""
     names = ["id", "name", "description", "requiredDataConnectors", "tactics", "relevantTechniques", "query"]
-    return {name: made[name] for name in names} | {"entityMappings": made["entityMappings"], "version": "1.0.0"}
+    found = {name: made[name] for name in names} | {"entityMappings": made["entityMappings"], "version": "1.0.0"}
+    found["id"] = str(uuid.uuid5(uuid.UUID(made["id"]), "hunting query"))
+    found["query"] = re.sub(r"\| where ingestion_time\(\) > .*\n", "", made["query"])
+    return found
 
 
-def template(analytic):
-    """The rules for `az deployment group create`."""
-    resources = []
+def saved_search(hunting):
+    """A hunting query in a template."""
+    tags = {
+        "description": hunting["description"],
+        "tactics": ",".join(hunting["tactics"]),
+        "techniques": ",".join(hunting["relevantTechniques"]),
+    }
+    return {
+        "type": "Microsoft.OperationalInsights/workspaces/savedSearches",
+        "apiVersion": "2020-08-01",
+        "name": f"[concat(parameters('workspace'), '/{hunting['id']}')]",
+        "properties": {
+            "category": "Hunting Queries",
+            "displayName": hunting["name"],
+            "query": hunting["query"],
+            "version": 2,
+            "tags": [{"name": name, "value": value} for name, value in tags.items()],
+        },
+    }
+
+
+def template(analytic, hunting):
+    """The rules and hunting queries for `az deployment group create`."""
+    resources = [saved_search(query) for query in hunting]
     for made in analytic:
         properties = {
             "displayName": made["name"],

@@ -226,7 +226,9 @@ fn a_real_opensearch_gets_monitors_that_alert_on_each_sample() {
     env.connect(&env.collector.url());
     installed_once(&env, count);
     replaced(&env);
-    alert(&server, &env);
+    alert(&server, &env, "");
+    // Without the pipeline of the index template, events have no time of arrival.
+    alert(&server, &env, "&pipeline=_none");
 }
 
 fn installed_once(env: &Environment, count: usize) {
@@ -299,7 +301,8 @@ fn title(rule: &str) -> String {
 }
 
 /// Each monitor alerts on the samples that its rule must match, and on no other of its samples.
-fn alert(server: &OpenSearch, env: &Environment) {
+fn alert(server: &OpenSearch, env: &Environment, parameter: &str) {
+    let marked = |name: &str| format!("{name} {parameter}");
     let samples = events(FormatKind::Ecs);
     let mut bulk = String::new();
     for (name, lines) in &samples {
@@ -310,11 +313,11 @@ fn alert(server: &OpenSearch, env: &Environment) {
         for event in &mut events {
             let age = newest.duration_since(at(event));
             event["@timestamp"] = (now - age).to_string().into();
-            event["agent"]["name"] = name.as_str().into();
+            event["agent"]["name"] = marked(name).into();
             bulk += &format!("{{\"create\":{{\"_index\":\"{STREAM}\"}}}}\n{event}\n");
         }
     }
-    let answer = server.request("POST", "/_bulk?refresh=true", &bulk);
+    let answer = server.request("POST", &format!("/_bulk?refresh=true{parameter}"), &bulk);
     assert_eq!(answer["errors"], false, "{answer}");
     let monitors = env.simulator.monitors.lock().unwrap();
     let (mut matches, mut misses) = (0, 0);
@@ -324,7 +327,8 @@ fn alert(server: &OpenSearch, env: &Environment) {
         let title = title(rule);
         let (_, monitor) =
             monitors.values().find(|(_, monitor)| monitor["name"] == title.as_str()).expect(rule);
-        let (status, answer) = run(server.port.address(), monitor, &[json!({"term": {"agent.name": name}})]);
+        let (status, answer) =
+            run(server.port.address(), monitor, &[json!({"term": {"agent.name": marked(name)}})]);
         assert_eq!(status, 200, "{name}: {answer}");
         let expected = file.starts_with("match-");
         if alerts(monitor, &answer) != expected {

@@ -112,7 +112,8 @@ fn kibana_gets_dashboards_and_rules_once() {
 
 #[test]
 fn a_new_edition_replaces_rules_but_neither_edited_ones_nor_what_operators_set() {
-    let env = new_environment(&[rule("1", "Space exported"), rule("2", "Log altered")]);
+    let rules = [rule("1", "Space exported"), rule("2", "Log altered"), rule("3", "Log searched")];
+    let env = new_environment(&rules);
     assert_eq!(env.set_up(&[]).0, 0);
     env.edit("1", |rule| {
         rule["enabled"] = false.into();
@@ -123,7 +124,9 @@ fn a_new_edition_replaces_rules_but_neither_edited_ones_nor_what_operators_set()
         rule["query"] = "event.action:mine".into();
         rule["meta"] = json!({"from": "1m"});
     });
-    let mut newer = [rule("1", "Space exported"), rule("2", "Log altered")];
+    // A bulk action leaves it.
+    env.edit("3", |rule| rule["query"] = "event.action:bulk".into());
+    let mut newer = [rule("1", "Space exported"), rule("2", "Log altered"), rule("3", "Log searched")];
     newer.iter_mut().for_each(|rule| rule["query"] = "event.action:newer".into());
     env.write(&newer);
     let (code, printed) = env.set_up(&[]);
@@ -134,6 +137,7 @@ fn a_new_edition_replaces_rules_but_neither_edited_ones_nor_what_operators_set()
     assert_eq!((&first["query"], &first["enabled"]), (&json!("event.action:newer"), &json!(false)));
     assert_eq!(first["actions"][0]["id"], "mail");
     assert_eq!(env.kept("2")["query"], "event.action:mine");
+    assert_eq!(env.kept("3")["query"], "event.action:newer");
 }
 
 #[test]
